@@ -1,0 +1,157 @@
+# /// script
+# dependencies = ["nox[uv]>=2026.8"]
+# ///
+"""Every task of the workspace. `nox -l` lists them; the first two are `nox -s demo` and `tests`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.4.10"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = "CI" in os.environ
+nox.options.sessions = ["lint", "typecheck", "imports", "tests"]
+
+ROOT = Path(__file__).parent
+CORE = Path("shared/reid-core")
+METHODS = ("aim",)
+PACKAGES = {"core": CORE, **{name: Path("packages", name) for name in METHODS}}
+WORKSPACE = nox.project.load_toml("pyproject.toml")
+SOURCES = [f"{path.as_posix()}/src" for path in PACKAGES.values()]
+DATASETS = ("ltcc", "prcc")
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of one tool group of the root pyproject."""
+    return list(nox.project.dependency_groups(WORKSPACE, name))
+
+
+def editable(*names: str) -> list[str]:
+    """Return install arguments: core and methods in ONE call, so that none is asked of the index."""
+    paths = dict.fromkeys([CORE, *(PACKAGES[name] for name in names)])
+    return [arg for path in paths for arg in ("-e", path.as_posix())]
+
+
+@nox.session(python=False)
+def dev(session: nox.Session) -> None:
+    """Make .venv with every package editable and every tool (no Poetry needed)."""
+    session.run("uv", "venv", "--allow-existing", ".venv", external=True)
+    install = ("uv", "pip", "install", "--python", ".venv")
+    session.run(*install, *editable(*METHODS), *group("dev"), external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train and evaluate AIM on synthetic people; about five minutes on two CPU cores."""
+    session.install(*editable("aim"))
+    args = session.posargs or ["--data", "synthetic", "--preset", "demo"]
+    session.run("aim-train", *args)
+
+
+@nox.session(tags=["test"])
+@nox.parametrize("package", list(PACKAGES))
+def tests(session: nox.Session, package: str) -> None:
+    """Run a package's tests: unit, parity with the official numbers, installed commands."""
+    session.install(*editable(package), *group("test"), *group("export"))
+    session.run("pytest", f"{PACKAGES[package].as_posix()}/tests", *session.posargs)
+
+
+@nox.session(tags=["test"], default=False)
+def gpu(session: nox.Session) -> None:
+    """Run the tests that need a CUDA device."""
+    session.install(*editable(*METHODS), *group("test"), *group("export"))
+    session.run("pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session(tags=["static"])
+def lint(session: nox.Session) -> None:
+    """Check style and formatting; `nox -s lint -- --fix` mends what can be mended."""
+    session.install(*group("lint"))
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+
+
+@nox.session(tags=["static"])
+def typecheck(session: nox.Session) -> None:
+    """Check the types of all sources, strictly."""
+    session.install(*editable(*METHODS), *group("typing"))
+    session.run("mypy", *SOURCES, "benchmarks")
+
+
+@nox.session(tags=["static"])
+def imports(session: nox.Session) -> None:
+    """Check that methods never import each other and core imports no method."""
+    session.install(*editable(*METHODS), *group("typing"))
+    session.run("lint-imports")
+
+
+@nox.session(tags=["dist"], default=False)
+def build(session: nox.Session) -> None:
+    """Build every package's sdist and wheel into dist/ and check their metadata."""
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    session.install(*group("dist"))
+    for path in PACKAGES.values():
+        session.run("python", "-m", "build", "--installer", "uv", "--outdir", "dist", str(path))
+    session.run("twine", "check", "--strict", *map(str, sorted((ROOT / "dist").iterdir())))
+
+
+@nox.session(requires=["build"], tags=["dist"], default=False)
+@nox.parametrize("package", list(METHODS))
+def wheel(session: nox.Session, package: str) -> None:
+    """Install a method from dist/ alone into an empty environment and train a few steps."""
+    session.install("--find-links", "dist", f"reid-{package}")
+    session.chdir(session.create_tmp())
+    run = Path("wheel-run")
+    shutil.rmtree(run, ignore_errors=True)
+    session.run(f"{package}-train", "--help", silent=True)
+    args = ("--data", "synthetic", "--preset", "demo", "--data.synthetic-size", "tiny")
+    session.run(f"{package}-train", *args, "--epochs", "1", "--out", str(run))
+
+
+@nox.session(python=False, tags=["dist"], default=False)
+def lock(session: nox.Session) -> None:
+    """Check that poetry.lock fits every pyproject (`poetry check` alone sees only the root's)."""
+    before = (ROOT / "poetry.lock").read_bytes()
+    session.run("poetry", "lock", external=True)
+    if (ROOT / "poetry.lock").read_bytes() != before:
+        session.error("poetry.lock was out of date; commit the refreshed file")
+
+
+def benchmark(session: nox.Session, dataset: str) -> None:
+    """Run every method that has a row for the data set, each in its own environment."""
+    session.install(*editable(*METHODS), "tyro", "rich")
+    session.run("python", "benchmarks/run.py", dataset, *session.posargs)
+
+
+for _dataset in DATASETS:
+    nox.session(
+        lambda session, dataset=_dataset: benchmark(session, dataset),
+        name=f"benchmark-{_dataset}",
+        tags=["benchmark"],
+        default=False,
+    )
+
+
+@nox.session(python=False, default=False)
+def release(session: nox.Session) -> None:
+    """Bump a package and commit: `nox -s release -- aim minor`."""
+    package, rule = session.posargs
+    path = PACKAGES[package]
+    session.run("poetry", "-P", str(path), "version", rule, external=True)
+    version = nox.project.load_toml(path / "pyproject.toml")["project"]["version"]
+    changelog = path / "CHANGELOG.md"
+    text = changelog.read_text()
+    if not re.search(r"^## Unreleased\n+\S", text, flags=re.MULTILINE):
+        session.error(f"{changelog} has nothing under Unreleased")
+    changelog.write_text(text.replace("## Unreleased", f"## Unreleased\n\n## {version}", 1))
+    session.run("poetry", "lock", external=True)
+    name = "reid-core" if package == "core" else f"reid-{package}"
+    session.run("git", "commit", "-am", f"{name} {version}", external=True)
+    session.run("git", "tag", f"{name}-v{version}", external=True)

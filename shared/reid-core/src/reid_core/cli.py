@@ -1,0 +1,240 @@
+"""The command line that all methods share: presets, short flags, overrides and errors.
+
+A method's ``cli.py`` names its configuration, its presets and the official flags it still accepts;
+parsing, help and error handling are here. Imports no torch, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NoReturn, TypeVar
+
+from reid_core.config import load_config
+from reid_core.errors import ConfigError, ReIDError
+
+__all__ = [
+    "FlagTable",
+    "TrainRequest",
+    "fail",
+    "parse",
+    "parse_train",
+    "rewrite_flags",
+    "run_command",
+]
+
+C = TypeVar("C")
+
+FlagTable = Mapping[str, "str | Callable[[str], Sequence[str]]"]
+"""Flag to the flag that replaces it, or to a function from its value to new arguments. A key that
+ends in ``!`` takes no value (its function gets an empty text)."""
+
+SHORT_FLAGS: FlagTable = {
+    "--data": "--data.root",
+    "--out": "--run.out",
+    "--seed": "--run.seed",
+    "--device": "--run.device",
+}
+
+
+def run_command(prog: str, main: Callable[[], None]) -> NoReturn:
+    """Run ``main`` and leave the process with an exit status.
+
+    A ``ReIDError`` becomes one message on standard error and status 2; Ctrl-C becomes status 130; a
+    full disk or a missing permission that nobody translated becomes a message too.
+    """
+    try:
+        main()
+    except ReIDError as error:
+        fail(prog, str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{prog}: interrupted; continue a run with --resume and its folder\n")
+        _leave(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(141)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        fail(prog, f"{error.filename or 'a file'}: {error.strerror}")
+    sys.stdout.flush()
+    _leave(0)
+
+
+def fail(prog: str, message: str) -> NoReturn:
+    """Print one error message and leave with status 2."""
+    sys.stdout.flush()
+    sys.stderr.write(f"{prog}: error: {message}\n")
+    sys.stderr.flush()
+    _leave(2)
+
+
+def _leave(status: int) -> NoReturn:
+    raise SystemExit(status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(Generic[C]):
+    """What a training command was asked for.
+
+    Attributes:
+        config: The configuration, overrides applied.
+        preset: Name of the preset it started from; ``config`` or ``resume`` where it came from a
+            file.
+        resume: Folder of the run (or official checkpoint) to continue, or None.
+    """
+
+    config: C
+    preset: str
+    resume: Path | None
+
+
+def parse_train(
+    prog: str,
+    argv: Sequence[str],
+    *,
+    config_type: type[C],
+    presets: Mapping[str, Callable[[str], C]],
+    datasets: Sequence[str],
+    find_dataset: Callable[[str], str],
+    aliases: FlagTable,
+    description: str,
+) -> TrainRequest[C]:
+    """Parse the arguments of ``<method>-train``.
+
+    Args:
+        prog: Name of the command.
+        argv: Arguments without the command's name.
+        config_type: The method's configuration dataclass.
+        presets: Preset name to a function from data set name to configuration; ``paper`` and
+            ``demo`` at least.
+        datasets: Accepted values of ``--dataset``.
+        find_dataset: From the value of ``--data`` to the data set's name, asked when
+            ``--dataset`` is not given.
+        aliases: Flags of the official scripts that are still understood.
+        description: First lines of the help text.
+
+    Returns:
+        The request. ``--help``, unknown flags and bad values leave the process as argparse does.
+    """
+    args = rewrite_flags(argv, {**SHORT_FLAGS, **aliases})
+    chosen = {name: _take(args, f"--{name}") for name in ("dataset", "preset", "config", "resume")}
+    wants_help = any(arg in ("-h", "--help") for arg in args)
+    root = _peek(args, "--data.root")
+    if chosen["config"] and chosen["preset"]:
+        raise ConfigError("--config and --preset exclude each other; give one of them")
+    source = chosen["config"] or (chosen["resume"] if _is_run(chosen["resume"]) else None)
+    dataset = chosen["dataset"]
+    if dataset is not None and dataset not in datasets:
+        raise ConfigError(f"--dataset {dataset!r} is unknown; choose from {', '.join(datasets)}")
+    if source is not None and not wants_help:
+        preset = "resume" if chosen["config"] is None else "config"
+        default = load_config(config_type, Path(source))
+    else:
+        preset = chosen["preset"] or ("demo" if (root or "").startswith("synthetic") else "paper")
+        if preset not in presets:
+            raise ConfigError(f"--preset {preset!r} is unknown; choose from {', '.join(presets)}")
+        if dataset is None:
+            dataset = preset if preset in datasets else ""
+        if not dataset:
+            dataset = datasets[0] if wants_help or root is None else find_dataset(root)
+        default = presets[preset](dataset)
+    if dataset and source is not None:
+        args += ["--data.dataset", dataset]
+    if _is_run(chosen["resume"]):
+        args += ["--run.out", str(chosen["resume"])]
+    config = parse(prog, args, config_type, default, _train_help(description, presets, datasets))
+    return TrainRequest(
+        config=config, preset=preset, resume=Path(chosen["resume"]) if chosen["resume"] else None
+    )
+
+
+def parse(prog: str, args: Sequence[str], kind: type[C], default: C | None, description: str) -> C:
+    """Parse ``args`` into the dataclass ``kind``; field docstrings are the help text."""
+    import tyro
+
+    return tyro.cli(
+        kind,
+        prog=prog,
+        args=list(args),
+        default=default if default is not None else tyro.MISSING_NONPROP,
+        description=description,
+    )
+
+
+def rewrite_flags(argv: Sequence[str], table: FlagTable) -> list[str]:
+    """Replace short and official flags by the ones of the configuration.
+
+    ``--flag value``, ``--flag=value`` and underscores for hyphens are understood.
+
+    Raises:
+        ConfigError: When a flag of the table lacks its value.
+    """
+    args: list[str] = []
+    rest = list(argv)
+    while rest:
+        arg = rest.pop(0)
+        flag, equals, value = arg.partition("=")
+        if f"{flag}!" in table:
+            change = table[f"{flag}!"]
+            args += [change] if isinstance(change, str) else change("")
+            continue
+        if flag not in table:
+            args.append(arg)
+            continue
+        if not equals:
+            if not rest:
+                raise ConfigError(f"{flag} needs a value")
+            value = rest.pop(0)
+        change = table[flag]
+        args += [change, value] if isinstance(change, str) else change(value)
+    return args
+
+
+def _take(args: list[str], flag: str) -> str | None:
+    """Remove ``flag`` and its value from ``args``; the last one given counts."""
+    found = None
+    position = 0
+    while position < len(args):
+        name, equals, value = args[position].partition("=")
+        if name != flag:
+            position += 1
+            continue
+        if equals:
+            found = value
+            del args[position]
+        elif position + 1 < len(args):
+            found = args[position + 1]
+            del args[position : position + 2]
+        else:
+            raise ConfigError(f"{flag} needs a value")
+    return found
+
+
+def _peek(args: Sequence[str], flag: str) -> str | None:
+    return _take(list(args), flag)
+
+
+def _is_run(resume: str | None) -> bool:
+    """Tell whether ``--resume`` names a run folder; otherwise it names an official checkpoint."""
+    return resume is not None and not Path(resume).is_file()
+
+
+def _train_help(description: str, presets: Mapping[str, Any], datasets: Sequence[str]) -> str:
+    return "\n".join(
+        [
+            description,
+            "",
+            "Where to start (then any option below overrides a field):",
+            "  --data ROOT      the data set's folder or its parent; `synthetic[:NAME]` makes one",
+            f"  --dataset NAME   {', '.join(datasets)}; found from ROOT if left out",
+            f"  --preset NAME    {', '.join(presets)}; default: paper (demo for synthetic data)",
+            "  --config FILE    start from the config.json of an earlier run",
+            "  --out DIR        run folder;  --seed N;  --device cpu|cuda|cuda:1|mps",
+            "  --resume DIR     continue a run that was stopped, exactly where it was",
+        ]
+    )

@@ -1,0 +1,106 @@
+"""The record of one image and of one data set; the types that every reader returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+__all__ = ["Modality", "ReIDDataset", "Sample", "count_clothes", "count_pids", "relabel"]
+
+Modality = Literal["visible", "infrared"]
+
+_NO_EXTRA: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of one person.
+
+    Attributes:
+        path: Image file.
+        pid: Person identity. Training splits are relabelled 0..N-1; test splits keep raw ids.
+        camid: Camera, from 0. Where a data set has no cameras its reader says what stands here.
+        clothes_id: Outfit label, or -1 where there is none. Never shared between two people.
+        modality: ``visible`` or ``infrared``.
+        extra: What only one data set or method knows (mask path, face box, tracklet, ...).
+    """
+
+    path: Path
+    pid: int
+    camid: int
+    clothes_id: int = -1
+    modality: Modality = "visible"
+    extra: Mapping[str, Any] = field(default_factory=lambda: _NO_EXTRA, hash=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy cannot be pickled, and worker processes (spawn) need samples.
+        values = (self.path, self.pid, self.camid, self.clothes_id, self.modality, dict(self.extra))
+        return (Sample, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReIDDataset:
+    """A data set as its reader found it on disk.
+
+    Attributes:
+        name: Registered name, e.g. ``ltcc``.
+        root: The data set's own folder, e.g. ``.../LTCC_ReID``.
+        splits: Split name to samples. ``train`` is relabelled; test splits (``query``, ``gallery``,
+            ``query_same``, ``val_query``, ...) hold raw ids. Protocols name the splits they use.
+        synthetic: True where the images were generated; shown beside every result.
+        notes: Sentences on what differs from the official split table; empty where nothing does.
+    """
+
+    name: str
+    root: Path
+    splits: Mapping[str, Sequence[Sample]]
+    synthetic: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def train(self) -> Sequence[Sample]:
+        """The training samples; empty where the data set has none."""
+        return self.splits.get("train", ())
+
+    @property
+    def num_pids(self) -> int:
+        """Number of identities in the training split."""
+        return count_pids(self.train)
+
+    @property
+    def num_clothes(self) -> int:
+        """Number of outfits in the training split; 0 where it has no outfit labels."""
+        return count_clothes(self.train)
+
+    def map_splits(
+        self, change: Callable[[Sequence[Sample]], Sequence[Sample]], *notes: str
+    ) -> ReIDDataset:
+        """Return a copy with ``change`` applied to every split and ``notes`` added."""
+        splits = {name: change(samples) for name, samples in self.splits.items()}
+        return replace(self, splits=splits, notes=self.notes + notes)
+
+
+def count_pids(samples: Iterable[Sample]) -> int:
+    """Count distinct identities."""
+    return len({sample.pid for sample in samples})
+
+
+def count_clothes(samples: Iterable[Sample]) -> int:
+    """Count distinct outfit labels, -1 (no label) left out."""
+    return len({sample.clothes_id for sample in samples if sample.clothes_id >= 0})
+
+
+def relabel(keys: Iterable[Any], sort_key: Callable[[Any], Any] | None = None) -> dict[Any, int]:
+    """Map each distinct key to 0..N-1 in sorted order.
+
+    Args:
+        keys: Hashable keys; duplicates are welcome.
+        sort_key: As in ``sorted``; identities sort as integers, outfit keys as strings.
+
+    Returns:
+        Key to label.
+    """
+    return {key: label for label, key in enumerate(sorted(set(keys), key=sort_key))}

@@ -1,0 +1,1 @@
+"""Test support that method packages share: golden numbers and pytest options."""

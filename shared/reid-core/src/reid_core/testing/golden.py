@@ -1,0 +1,138 @@
+"""Golden numbers: where they lie, how their weights and inputs are filled, how arrays compare."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "GoldenSet",
+    "assert_parity",
+    "fill",
+    "fill_images",
+    "fill_module",
+    "fill_state_dict",
+]
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """One set of golden files: ``root/method/*`` and ``root/method/name/*``."""
+
+    root: Path
+    method: str
+    name: str
+
+    def input_name(self, suffix: str) -> str:
+        """Return the name of an input tensor of this set, e.g. ``public.images_full``."""
+        return f"{self.name}.{suffix}"
+
+    def shared_json(self, file: str) -> Any:
+        """Read a JSON file that all sets of the method share; skip the test if it is absent."""
+        return json.loads(self._existing(self.root / self.method / file).read_text())
+
+    def json(self, file: str) -> Any:
+        """Read a JSON file of this set; skip the test by name if the set does not hold it."""
+        return json.loads(self._existing(self.path(file)).read_text())
+
+    def arrays(self, file: str) -> dict[str, npt.NDArray[Any]]:
+        """Read an .npz file of this set; skip the test by name if the set does not hold it."""
+        with np.load(self._existing(self.path(file)), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+
+    def path(self, file: str) -> Path:
+        """Return the path of a file of this set."""
+        return self.root / self.method / self.name / file
+
+    def _existing(self, path: Path) -> Path:
+        if not path.parent.is_dir():
+            pytest.fail(f"golden folder {path.parent} does not exist")
+        if not path.is_file():
+            pytest.skip(f"golden set {self.name!r} of {self.method} holds no {path.name}")
+        return path
+
+
+def _random_state(name: str) -> np.random.RandomState:
+    return np.random.RandomState(zlib.crc32(name.encode("utf-8")) & 0xFFFFFFFF)
+
+
+def fill(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Return the golden input called ``name``: standard normal values, float32, C order."""
+    return _random_state(name).normal(0, 1, tuple(shape)).astype(np.float32)
+
+
+def fill_images(name: str, count: int, height: int, width: int) -> npt.NDArray[np.float32]:
+    """Return golden images (count, 3, height, width): blocks of 32 pixels plus fine noise."""
+    coarse = fill(f"{name}.coarse", (count, 3, height // 32, width // 32))
+    fine = fill(f"{name}.fine", (count, 3, height, width))
+    blocks = np.repeat(np.repeat(coarse, 32, axis=2), 32, axis=3)
+    return (blocks + np.float32(0.5) * fine).astype(np.float32)
+
+
+def fill_weight(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Return the golden weight called ``name`` (component, a dot, the official key)."""
+    rng, shape = _random_state(name), tuple(shape)
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.float32)
+    if name.endswith(".running_var"):
+        value = rng.uniform(0.5, 1.5, shape)
+    elif name.endswith((".running_mean", ".bias")):
+        value = rng.normal(0, 0.1, shape)
+    elif len(shape) == 1 and name.endswith(".weight"):
+        value = rng.uniform(0.5, 1.5, shape)
+    else:
+        value = rng.normal(0, 1, shape) * np.sqrt(2 / np.prod(shape[1:]))
+    return np.asarray(value, dtype=np.float32)
+
+
+def fill_state_dict(component: str, shapes: Mapping[str, Iterable[int]]) -> dict[str, Tensor]:
+    """Return golden weights for every official key of ``component``."""
+    state = {}
+    for key, shape in shapes.items():
+        value = torch.from_numpy(fill_weight(f"{component}.{key}", tuple(shape)))
+        state[key] = value.long() if key.endswith("num_batches_tracked") else value
+    return state
+
+
+def fill_module(module: nn.Module, component: str) -> None:
+    """Load golden weights into a module whose keys are the official ones.
+
+    The values are float32 and are cast to the module's dtype afterwards, as the goldens ask.
+    """
+    shapes = {key: value.shape for key, value in module.state_dict().items()}
+    module.load_state_dict(fill_state_dict(component, shapes))
+
+
+def assert_parity(
+    actual: Tensor | npt.ArrayLike,
+    expected: npt.ArrayLike,
+    *,
+    tolerance: float,
+    what: str,
+) -> None:
+    """Assert max|actual - expected| <= tolerance * max|expected|.
+
+    Raises:
+        AssertionError: With the name, both maxima and the ratio.
+    """
+    if isinstance(actual, Tensor):
+        actual = actual.detach().cpu().numpy()
+    found = np.asarray(actual, dtype=np.float64)
+    wanted = np.asarray(expected, dtype=np.float64)
+    assert found.shape == wanted.shape, f"{what}: shape {found.shape}, golden {wanted.shape}"
+    scale = float(np.abs(wanted).max()) if wanted.size else 0.0
+    error = float(np.abs(found - wanted).max()) if wanted.size else 0.0
+    assert error <= tolerance * scale, (
+        f"{what}: max difference {error:.3e} at scale {scale:.3e}, "
+        f"ratio {error / scale if scale else float('inf'):.3e} > {tolerance:.1e}"
+    )

@@ -33,7 +33,7 @@ def group(name: str) -> list[str]:
 
 
 def editable(*names: str) -> list[str]:
-    """Return install arguments: core and methods in ONE call, so that none is asked of the index."""
+    """Return install arguments: core and methods in ONE call, so that the index is not asked."""
     paths = dict.fromkeys([CORE, *(PACKAGES[name] for name in names)])
     return [arg for path in paths for arg in ("-e", path.as_posix())]
 

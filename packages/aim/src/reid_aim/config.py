@@ -10,8 +10,10 @@ from reid_core.config import DataConfig, OptimConfig, RunConfig, require
 from reid_core.data.augment_config import AugmentConfig
 
 __all__ = [
+    "CITATION",
     "DATASETS",
     "PRESETS",
+    "PUBLISHED",
     "AIMConfig",
     "LossConfig",
     "ModelConfig",
@@ -214,4 +216,17 @@ DATASETS = (
     "vcclothes_cc",
     "folder",
     "csv",
+)
+
+PUBLISHED: Mapping[str, Mapping[str, float]] = {
+    "ltcc/standard": {"rank1": 0.763, "mAP": 0.411},
+    "ltcc/cloth_changing": {"rank1": 0.406, "mAP": 0.191},
+    "prcc/same_clothes": {"rank1": 1.0, "mAP": 0.999},
+    "prcc/cloth_changing": {"rank1": 0.579, "mAP": 0.583},
+}
+"""Figures of the paper by protocol, as fractions."""
+
+CITATION = (
+    "Yang, Lin, Zhong, Wu, Wang: Good is Bad: Causality Inspired Cloth-debiasing for "
+    "Cloth-changing Person Re-identification. CVPR 2023, pp. 1472-1481."
 )

@@ -25,6 +25,8 @@ class DataConfig:
     `synthetic:prcc`) makes and uses the built-in miniature."""
     dataset: str = "ltcc"
     """Name of the data set; `reid-data list` shows all."""
+    synthetic_size: Literal["tiny", "demo", "full"] = "demo"
+    """How many people and images a synthetic data set has."""
     height: int = 384
     """Image height in pixels after resizing."""
     width: int = 192

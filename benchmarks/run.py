@@ -1,0 +1,152 @@
+"""Run the methods of one data set through their public commands and print one table.
+
+    python benchmarks/run.py ltcc --data ROOT [--methods aim] [--seeds 3] [--preset paper]
+
+Started by ``nox -s benchmark-ltcc -- --data ROOT``. Uses the installed commands only, so that what
+is measured is what users get. Each run leaves its folder below ``--out``; a finished run is not
+repeated, so an interrupted benchmark continues where it was. The results go to
+``benchmarks/results/<dataset>[-synthetic].json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+Record = dict[str, Any]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the benchmark; return the exit status."""
+    matrix = tomllib.loads((HERE / "matrix.toml").read_text(encoding="utf-8"))
+    options = parse(argv, matrix)
+    if options.data is None:
+        return explain_missing_data(options.dataset)
+    rows = [row for row in matrix["rows"] if row["dataset"] == options.dataset]
+    if options.methods:
+        rows = [row for row in rows if row["method"] in options.methods]
+    synthetic = options.data.startswith("synthetic")
+    if not synthetic:
+        subprocess.run(["reid-data", "stats", options.dataset, options.data], check=True)
+    records = []
+    for row in rows:
+        for seed in range(1, options.seeds + 1):
+            record = run_cell(row, seed, options, synthetic)
+            if record is None:
+                return 1
+            records.append(record)
+    name = f"{options.dataset}{'-synthetic' if synthetic else ''}.json"
+    results = HERE / "results" / name
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    print_table(matrix["datasets"][options.dataset], rows, records, synthetic)
+    print(f"\nRecords: {os.path.relpath(results)}")
+    return 0
+
+
+def parse(argv: Sequence[str], matrix: Mapping[str, Any]) -> argparse.Namespace:
+    """Parse the arguments."""
+    parser = argparse.ArgumentParser(
+        prog="benchmark", description="Run every method that has a row for a data set."
+    )
+    parser.add_argument("dataset", choices=sorted(matrix["datasets"]))
+    parser.add_argument("--data", help="the data set's folder or its parent, or `synthetic`")
+    parser.add_argument("--methods", type=lambda text: text.split(","), help="e.g. aim,cssc")
+    parser.add_argument("--seeds", type=int, default=1, help="runs per method (default: 1)")
+    parser.add_argument("--preset", help="paper or demo; default: paper (demo if synthetic)")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="run folders")
+    options, options.overrides = parser.parse_known_args(argv)
+    known = {row["method"] for row in matrix["rows"] if row["dataset"] == options.dataset}
+    unknown = set(options.methods or ()) - known
+    if unknown:
+        parser.error(
+            f"no row for {', '.join(sorted(unknown))} on {options.dataset}; "
+            f"choose from {', '.join(sorted(known))}"
+        )
+    if options.seeds < 1:
+        parser.error(f"--seeds {options.seeds} must be at least 1")
+    return options
+
+
+def explain_missing_data(dataset: str) -> int:
+    """Say where to get the data set, where to put it and how to run without it."""
+    subprocess.run(["reid-data", "list", dataset], check=True)
+    print(f"Then:        nox -s benchmark-{dataset} -- --data ROOT")
+    print(f"Without it:  nox -s benchmark-{dataset} -- --data synthetic   (about 5 minutes)")
+    print("             the same session on generated people; its figures say nothing of real ones")
+    return 2
+
+
+def run_cell(
+    row: Mapping[str, Any], seed: int, options: argparse.Namespace, synthetic: bool
+) -> Record | None:
+    """Train and evaluate one method once, unless that was done before."""
+    method, dataset = row["method"], row["dataset"]
+    preset = options.preset or ("demo" if synthetic else row["preset"])
+    kind = "synthetic" if synthetic else "real"
+    folder = options.out / f"{dataset}-{kind}" / f"{method}-{preset}-seed{seed}"
+    results = folder / "results.json"
+    if not results.is_file():
+        command = [f"{method}-train", "--data", options.data, "--seed", str(seed)]
+        if (folder / "config.json").is_file():
+            command = [f"{method}-train", "--resume", str(folder)]
+        else:
+            command += ["--dataset", dataset, "--preset", preset, "--out", str(folder)]
+        print(f"$ {' '.join([*command, *options.overrides])}", flush=True)
+        if subprocess.run([*command, *options.overrides]).returncode:
+            print(f"{method} failed; see the message above", file=sys.stderr)
+            return None
+    record: Record = json.loads(results.read_text(encoding="utf-8"))
+    return {"method": method, "dataset": dataset, "preset": preset, "seed": seed, **record}
+
+
+def print_table(
+    dataset: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
+    synthetic: bool,
+) -> None:
+    """Print mean +- standard deviation over seeds beside the published figures."""
+    note = "SYNTHETIC DATA, not comparable with the published rows" if synthetic else "percent"
+    table = Table(title=f"{dataset['title']} ({note})", title_justify="left")
+    for name in ("method", "protocol", "rank-1", "mAP", "published rank-1", "published mAP"):
+        table.add_column(name, justify="left" if name in ("method", "protocol") else "right")
+    for row in rows:
+        found = [record for record in records if record["method"] == row["method"]]
+        for protocol in dataset["protocols"]:
+            published = row["published"][protocol]
+            scores = [record["results"][protocol] for record in found]
+            table.add_row(
+                row["method"],
+                protocol,
+                spread([score["rank1"] for score in scores]),
+                spread([score["mAP"] for score in scores]),
+                f"{published['rank1']:.1f}",
+                f"{published['mAP']:.1f}",
+            )
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(table)
+
+
+def spread(fractions: Sequence[float]) -> str:
+    """Format fractions as percent: the mean, and the standard deviation where there are several."""
+    percent = [100 * value for value in fractions]
+    mean = statistics.fmean(percent)
+    return f"{mean:.1f}" if len(percent) < 2 else f"{mean:.1f} +- {statistics.stdev(percent):.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""Losses that several methods share: pure functions of tensors, float32 under autocast."""
+
+from __future__ import annotations
+
+from reid_core.losses.clothes_adversarial import clothes_adversarial
+from reid_core.losses.cross_entropy import label_smoothing_cross_entropy
+from reid_core.losses.margin_softmax import arcface, circle, cosface
+from reid_core.losses.pairs import PairGallery, gather_gallery
+from reid_core.losses.pairwise import contrastive, pairwise_circle, pairwise_cosface
+from reid_core.losses.triplet import batch_hard_triplet
+
+__all__ = [
+    "PairGallery",
+    "arcface",
+    "batch_hard_triplet",
+    "circle",
+    "clothes_adversarial",
+    "contrastive",
+    "cosface",
+    "gather_gallery",
+    "label_smoothing_cross_entropy",
+    "pairwise_circle",
+    "pairwise_cosface",
+]

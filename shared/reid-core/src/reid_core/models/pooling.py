@@ -1,0 +1,114 @@
+"""Global pooling: feature map (B, C, H, W) -> features (B, D), float32 under autocast.
+
+Every pooling has ``expansion`` = D / C, from which the width of what follows is computed.
+Legend: B batch, C channels, H W height and width of the map, D feature dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reid_core.errors import ConfigError
+from reid_core.precision import in_float32
+
+__all__ = [
+    "GeM",
+    "GlobalAvgPool",
+    "GlobalMaxAvgPool",
+    "GlobalMaxPool",
+    "GlobalPool",
+    "PoolingName",
+    "build_pooling",
+]
+
+PoolingName = Literal["avg", "max", "gem", "maxavg"]
+
+
+class GlobalPool(nn.Module):
+    """Base of the global poolings; holds ``expansion`` only."""
+
+    expansion: int = 1
+
+
+class GlobalAvgPool(GlobalPool):
+    """Mean over all positions."""
+
+    @in_float32
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Pool (B, C, H, W) to (B, C)."""
+        return feature_map.mean(dim=(2, 3))
+
+
+class GlobalMaxPool(GlobalPool):
+    """Largest value over all positions; of several equal ones the first takes the gradient."""
+
+    @in_float32
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Pool (B, C, H, W) to (B, C)."""
+        # Not amax, whose gradient is shared among equal values, and not adaptive pooling, which
+        # has no deterministic CUDA backward.
+        return F.max_pool2d(feature_map, feature_map.shape[-2:]).flatten(1)
+
+
+class GlobalMaxAvgPool(GlobalPool):
+    """Concatenation of the maximum and the mean, maximum first (CAL, CVPR 2022, official)."""
+
+    expansion = 2
+
+    @in_float32
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Pool (B, C, H, W) to (B, 2 C)."""
+        maximum = F.max_pool2d(feature_map, feature_map.shape[-2:]).flatten(1)
+        return torch.cat([maximum, feature_map.mean(dim=(2, 3))], dim=1)
+
+
+class GeM(GlobalPool):
+    """Generalised mean: (mean over positions of clamp(x, eps)^p)^(1/p), one learnable p.
+
+    Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2019, Eq. 3.
+
+    Args:
+        p: Initial exponent, > 0; 1 is the mean, infinity the maximum.
+        eps: Lower bound of the values before the power.
+    """
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor([p]))
+        self.eps = eps
+
+    @in_float32
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Pool (B, C, H, W) to (B, C)."""
+        powers = feature_map.clamp(min=self.eps).pow(self.p)
+        return powers.mean(dim=(2, 3)).pow(1.0 / self.p)
+
+    def extra_repr(self) -> str:
+        """Show the exponent at construction and the bound."""
+        return f"eps={self.eps}"
+
+
+def build_pooling(name: PoolingName) -> GlobalPool:
+    """Return a new global pooling by name.
+
+    Args:
+        name: ``avg``, ``max``, ``gem`` (p = 3) or ``maxavg``.
+
+    Raises:
+        ConfigError: When the name is unknown.
+    """
+    kinds: dict[str, type[GlobalPool]] = {
+        "avg": GlobalAvgPool,
+        "max": GlobalMaxPool,
+        "gem": GeM,
+        "maxavg": GlobalMaxAvgPool,
+    }
+    if name not in kinds:
+        raise ConfigError(
+            f"unknown pooling {name!r}; choose one of {', '.join(get_args(PoolingName))}"
+        )
+    return kinds[name]()

@@ -1,0 +1,63 @@
+"""Pieces of text and markup that the sections of the page share."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import TypeVar
+
+from reid_core.report.records import ResultRow, Stage
+
+__all__ = [
+    "STAGE_LABELS",
+    "escape",
+    "group_by",
+    "heading",
+    "percent",
+    "protocol_anchor",
+    "query_counts",
+]
+
+STAGE_LABELS: dict[Stage, str] = {
+    "untrained": "Untrained",
+    "trained": "Trained",
+    "evaluated": "Evaluated",
+    "published": "Published",
+}
+
+_T = TypeVar("_T")
+_K = TypeVar("_K")
+
+
+def percent(value: float | None) -> str:
+    """Format a fraction as percent with one decimal and no sign; an unknown one as a dash."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def query_counts(row: ResultRow) -> str:
+    """Format a row's number of queries as ``valid / all``; an unknown one as a dash."""
+    if row.num_queries is None:
+        return "-"
+    valid = "?" if row.num_valid is None else f"{row.num_valid:,}"
+    return f"{valid} / {row.num_queries:,}"
+
+
+def protocol_anchor(protocol: str) -> str:
+    """Return the page anchor of a protocol's definition."""
+    return "protocol-" + re.sub(r"[^a-z0-9_]+", "-", protocol.lower())
+
+
+def heading(text: str, anchor: str, *, synthetic: bool) -> str:
+    """Return a section heading, with the mark of generated data where it applies."""
+    mark = ' <span class="pill synthetic">synthetic data</span>' if synthetic else ""
+    return f'<h2 id="{anchor}">{escape(text)}{mark}</h2>'
+
+
+def group_by(items: Iterable[_T], key: Callable[[_T], _K]) -> dict[_K, list[_T]]:
+    """Group items by key; groups in order of first appearance, items in their given order."""
+    groups: dict[_K, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups

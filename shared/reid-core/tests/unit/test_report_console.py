@@ -1,0 +1,64 @@
+import io
+
+import pytest
+
+from reid_core.report import ResultRow, print_results, results_table
+
+CLOTHES = "ltcc/cloth_changing"
+ROWS = [
+    ResultRow(
+        protocol=CLOTHES,
+        stage="trained",
+        rank1=0.3384,
+        rank5=1.0,
+        rank10=1.0,
+        mean_ap=0.1585,
+        mean_inp=0.0004,
+        chance_rank1=0.013,
+        num_valid=11392,
+        num_queries=11493,
+    ),
+    ResultRow(protocol=CLOTHES, stage="published", rank1=0.406, source="[A] 2023"),
+]
+
+
+def printed(rows, **options):
+    stream = io.StringIO()
+    print_results(rows, file=stream, **options)
+    return stream.getvalue()
+
+
+def test_plain_table_holds_every_figure_within_100_columns():
+    text = printed(ROWS, synthetic=False)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in text
+    rows = [line.split() for line in text.splitlines()]
+    figures = ["33.8", "100.0", "100.0", "15.8", "0.0", "1.3", "11,392/11,493"]
+    assert [CLOTHES, "Trained", *figures] in rows
+    assert [CLOTHES, "Published[1]", "40.6", "-", "-", "-", "-", "-", "-"] in rows
+    assert text.count("[1] [A] 2023; from the paper") == 1
+    assert "SYNTHETIC" not in text
+
+
+@pytest.mark.parametrize("title", ["Results", "before [training]"])
+def test_title_says_synthetic(title):
+    text = printed(ROWS, synthetic=True, title=title)
+    first = text.splitlines()[0]
+    assert first.startswith(f"{title} (SYNTHETIC DATA: says nothing about real data")
+    assert "from the paper; real data, not comparable" in text
+
+
+def test_long_protocol_names_are_not_broken():
+    name = "prcc/cloth_changing_single_shot_of_trial_10"
+    rows = [ResultRow(protocol=name, stage="published", source=f"{author} 2023") for author in "AB"]
+    text = printed([*ROWS, *rows], synthetic=False)
+    assert [line.split()[:3] for line in text.splitlines() if name in line] == [
+        [name, "Published[2]", "-"],
+        [name, "Published[3]", "-"],
+    ]
+
+
+def test_table_without_rows_has_a_title():
+    table = results_table([], synthetic=True)
+    assert "SYNTHETIC" in str(table.title)
+    assert table.row_count == 0

@@ -1,0 +1,64 @@
+"""Training runs: devices, seeds, several processes, logs, checkpoints and weights files."""
+
+from __future__ import annotations
+
+from reid_core.engine.checkpoint import (
+    MAY_CHANGE,
+    Checkpoint,
+    Stateful,
+    read_checkpoint,
+    save_checkpoint,
+)
+from reid_core.engine.device import Precision, autocast, choose_device, choose_precision
+from reid_core.engine.distributed import (
+    PeerError,
+    World,
+    average_gradients,
+    barrier,
+    broadcast_buffers,
+    broadcast_module,
+    broadcast_object,
+    gather_objects,
+    main_first,
+    process_group,
+    read_world,
+)
+from reid_core.engine.logging import MetricsWriter, configure_logging
+from reid_core.engine.run import BatchLoader, Position, Run
+from reid_core.engine.seeding import capture_rng, restore_rng, seed_everything
+from reid_core.engine.weights import Weights, read_torch_file, read_weights, save_weights
+
+__all__ = [
+    "MAY_CHANGE",
+    "BatchLoader",
+    "Checkpoint",
+    "MetricsWriter",
+    "PeerError",
+    "Position",
+    "Precision",
+    "Run",
+    "Stateful",
+    "Weights",
+    "World",
+    "autocast",
+    "average_gradients",
+    "barrier",
+    "broadcast_buffers",
+    "broadcast_module",
+    "broadcast_object",
+    "capture_rng",
+    "choose_device",
+    "choose_precision",
+    "configure_logging",
+    "gather_objects",
+    "main_first",
+    "process_group",
+    "read_checkpoint",
+    "read_torch_file",
+    "read_weights",
+    "read_world",
+    "restore_rng",
+    "save_checkpoint",
+    "save_weights",
+    "seed_everything",
+]

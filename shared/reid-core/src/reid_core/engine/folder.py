@@ -1,0 +1,166 @@
+"""The folder of a run: chosen, checked, and held by one process at a time."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+
+from reid_core.errors import CheckpointError, ConfigError
+from reid_core.files import is_leftover, output_error, remove_leftovers
+
+__all__ = ["CHECKPOINT_NAME", "CONFIG_NAME", "METRICS_NAME", "RunFolder"]
+
+CHECKPOINT_NAME = "last.pt"
+CONFIG_NAME = "config.json"
+METRICS_NAME = "metrics.jsonl"
+
+_LOCK_NAME = ".lock"
+_LOCK_OFFSET = 2**20  # beyond the text, which others may read while the byte is locked
+
+
+class RunFolder:
+    """A run's folder, locked against a second process.
+
+    The lock belongs to the process, so the operating system drops it when the process ends, however
+    it ends; a leftover lock file means nothing. Use as a context manager.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = path / _LOCK_NAME
+        try:
+            self._descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise output_error(self._lock, error) from error
+        try:
+            self._acquire()
+        except ConfigError:
+            os.close(self._descriptor)
+            raise
+
+    @classmethod
+    def create(cls, out: Path | None, *, name: str) -> RunFolder:
+        """Make the folder of a new run.
+
+        Args:
+            out: The folder, new or empty; default: ``runs/<name>-<n>`` with the first free n.
+            name: Start of the default folder's name, e.g. ``aim-ltcc-paper``.
+
+        Raises:
+            ConfigError: When the folder holds something, or another process uses it.
+            OutputError: When it cannot be made.
+        """
+        path = _make_numbered(Path("runs"), name) if out is None else out
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ConfigError(f"run.out={path} is a file; name a new or empty folder") from None
+        except OSError as error:
+            raise output_error(path, error) from error
+        found = _contents(path)
+        if found:
+            listing = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
+            advice = "choose another folder with --out"
+            if CONFIG_NAME in found or CHECKPOINT_NAME in found:
+                advice = f"continue that run with --resume {path}, or {advice}"
+            raise ConfigError(f"run folder {path} is not empty ({listing}); {advice}")
+        return cls(path)
+
+    @classmethod
+    def reopen(cls, path: Path | None) -> RunFolder:
+        """Open the folder of a run that was stopped, and clear what a killed process left.
+
+        Raises:
+            CheckpointError: When there is no run.
+            ConfigError: When another process uses it.
+        """
+        if path is None or not path.is_dir():
+            raise CheckpointError(
+                f"there is no run folder {path or '(none given)'}; --resume takes the folder of a "
+                "training run"
+            )
+        found = _contents(path)
+        if CONFIG_NAME not in found and CHECKPOINT_NAME not in found:
+            raise CheckpointError(
+                f"{path} holds no run (neither {CONFIG_NAME} nor {CHECKPOINT_NAME}, but "
+                f"{', '.join(found[:4]) or 'nothing'}); --resume takes the folder of a training run"
+            )
+        folder = cls(path)
+        remove_leftovers(path)
+        return folder
+
+    def close(self) -> None:
+        """Drop the lock."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _acquire(self) -> None:
+        """Lock one byte of the lock file.
+
+        Raises:
+            ConfigError: When another process holds it.
+        """
+        os.lseek(self._descriptor, _LOCK_OFFSET, os.SEEK_SET)
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(self._descriptor, msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        except (BlockingIOError, PermissionError) as error:
+            owner = self._lock.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+            raise ConfigError(
+                f"run folder {self.path} is in use by {owner or 'another process'}; wait for it, "
+                "stop it, or choose another folder with --out"
+            ) from error
+        except OSError:
+            return  # some network file systems have no locks; the run goes on without
+        with suppress(OSError):  # only read by people; a full disk must not matter here
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            owner = f"process {os.getpid()} on {socket.gethostname()}\n"
+            os.write(self._descriptor, owner.encode("utf-8"))
+
+
+def _contents(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted, without locks and leftovers."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return [path.name for path in paths if path.name != _LOCK_NAME and not is_leftover(path)]
+
+
+def _make_numbered(parent: Path, name: str) -> Path:
+    """Make ``parent/name-<n>`` with the first free n from 1; safe among racing processes."""
+    for number in count(1):
+        path = parent / f"{name}-{number}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise output_error(path, error) from error
+        return path
+    raise AssertionError("count() never ends")

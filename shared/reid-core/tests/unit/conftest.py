@@ -1,0 +1,64 @@
+"""Fixtures shared by the unit tests."""
+
+from __future__ import annotations
+
+import multiprocessing
+import runpy
+import socket
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def start_script() -> Callable[..., BaseProcess]:
+    """Start a script of this folder in a new process, with its global ``ARGS`` set.
+
+    Where the system can fork, the processes come from one that has torch loaded already.
+    """
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(
+            ["reid_core.engine", "torch._dynamo", "torch.utils.tensorboard.writer"]
+        )
+
+    def start(script: Path, **args: object) -> BaseProcess:
+        process = context.Process(
+            target=runpy.run_path, args=(str(script), {"ARGS": args}, "__main__"), daemon=True
+        )
+        process.start()
+        return process
+
+    return start
+
+
+@pytest.fixture
+def start_pair(start_script) -> Callable[..., list[int]]:
+    """Run a script in two connected processes, as torchrun would; return their exit codes.
+
+    ``only`` maps a rank to arguments that only it gets.
+    """
+
+    def start(script: Path, *, only: dict[int, dict] | None = None, **args: object) -> list[int]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        pair = []
+        for rank in range(2):
+            environment = {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            }
+            own = (only or {}).get(rank, {})
+            pair.append(start_script(script, environment=environment, **args, **own))
+        for process in pair:
+            process.join(120)
+        return [process.exitcode for process in pair]
+
+    return start

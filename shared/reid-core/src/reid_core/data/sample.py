@@ -6,9 +6,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-__all__ = ["Modality", "ReIDDataset", "Sample", "count_clothes", "count_pids", "relabel"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = [
+    "Modality",
+    "ReIDDataset",
+    "Sample",
+    "count_clothes",
+    "count_pids",
+    "pid2clothes",
+    "relabel",
+]
 
 Modality = Literal["visible", "infrared"]
 
@@ -104,3 +116,26 @@ def relabel(keys: Iterable[Any], sort_key: Callable[[Any], Any] | None = None) -
         Key to label.
     """
     return {key: label for label, key in enumerate(sorted(set(keys), key=sort_key))}
+
+
+def pid2clothes(samples: Sequence[Sample]) -> npt.NDArray[np.bool_]:
+    """Tell which identity wears which outfit in a relabelled training split.
+
+    Args:
+        samples: Samples with identities 0..P-1 and outfits 0..N-1.
+
+    Returns:
+        (P, N) bool, true where identity p is seen in outfit n. Samples without an outfit label
+        (-1) leave no trace.
+    """
+    # Imported here because commands read samples before they can afford to load NumPy.
+    import numpy as np
+
+    num_pids = max((sample.pid for sample in samples), default=-1) + 1
+    num_clothes = max((sample.clothes_id for sample in samples), default=-1) + 1
+    table = np.zeros((num_pids, num_clothes), dtype=np.bool_)
+    labelled = [(sample.pid, sample.clothes_id) for sample in samples if sample.clothes_id >= 0]
+    if labelled:
+        pids, clothes = np.array(labelled, dtype=np.int64).T
+        table[pids, clothes] = True
+    return table

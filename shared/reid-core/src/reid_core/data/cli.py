@@ -1,0 +1,178 @@
+"""The command ``reid-data``: list, synthesize, check and stats."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from reid_core.cli import run_command
+from reid_core.data.readers import (
+    CSV_LAYOUT,
+    DATASET_NAMES,
+    FOLDER_LAYOUT,
+    READERS,
+    DatasetInfo,
+    find_dataset,
+    read_dataset,
+)
+
+__all__ = ["main"]
+
+_PROG = "reid-data"
+_DESCRIPTION = (
+    "Person re-identification data sets: what is supported, making synthetic ones, and checking "
+    "that those on disk are complete and readable."
+)
+
+Progress = Callable[[int, int], None]
+Root = Annotated[str, tyro.conf.arg(metavar="ROOT")]
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``reid-data`` with ``argv`` (default: the process's arguments) and leave the process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be printable in the terminal's encoding.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    commands: dict[str, Callable[..., None]] = {
+        "list": show_list,
+        "synthesize": synthesize_data,
+        "check": check_data,
+        "stats": show_stats,
+    }
+
+    def run() -> None:
+        tyro.extras.subcommand_cli_from_dict(
+            commands, prog=_PROG, description=_DESCRIPTION, args=argv
+        )
+
+    run_command(_PROG, run)
+
+
+def show_list() -> None:
+    """List the data sets, their splits and protocols, and where to get them."""
+    from reid_core.evaluation.protocols import protocols_for
+
+    protocols = {
+        name: ", ".join(protocol.name for protocol in protocols_for(name)) for name in DATASET_NAMES
+    }
+    for name, reader in READERS.items():
+        print(_describe(reader.info, protocols[name]), end="\n\n")
+    print(f"folder  your own images, one folder per person\n  protocols  {protocols['folder']}")
+    print(f"{_indent(FOLDER_LAYOUT)}\n")
+    print(f"csv  your own images, listed in a table\n  protocols  {protocols['csv']}")
+    print(f"{_indent(CSV_LAYOUT)}\n")
+    print("Synthetic people in the layout of a data set: --data synthetic or synthetic:NAME,")
+    print("or `reid-data synthesize NAME DIR` to keep them.")
+
+
+def synthesize_data(
+    layout: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LAYOUT")],
+    directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")],
+    /,
+    seed: int = 1,
+    size: Literal["tiny", "demo", "full"] = "demo",
+) -> None:
+    """Write synthetic people in the layout of a data set.
+
+    Args:
+        layout: Data set whose layout is written: ltcc, prcc or last.
+        directory: Folder in which the data set's own folder is made.
+        seed: Seed; the same seed gives the same images.
+        size: How many people and images.
+    """
+    from reid_core.data.synthetic import synthesize
+
+    with _progress_bar("drawing") as progress:
+        folder = synthesize(layout, directory, seed=seed, size=size, progress=progress)
+    print(f"synthetic {READERS[layout].info.title} in {folder}")
+    print(f"look at it with: reid-data stats --data {folder} --dataset {layout}")
+
+
+def check_data(data: Root, dataset: Name = None) -> None:
+    """Check a data set: layout, counts, file names, and that every image can be read.
+
+    Leaves with status 0 when it is healthy, 1 when there is something to mend, 2 when it cannot be
+    read at all.
+
+    Args:
+        data: Folder of the data set or its parent; a table for --dataset csv; or synthetic[:NAME].
+        dataset: Name of the data set (see `reid-data list`); found from the folder if left out.
+    """
+    from reid_core.data.check import check_dataset
+
+    name, root = _choose(data, dataset)
+    with _progress_bar("decoding") as progress:
+        report = check_dataset(name, root, progress=progress)
+    print(report.format())
+    if not report.healthy:
+        raise SystemExit(1)
+
+
+def show_stats(data: Root, dataset: Name = None) -> None:
+    """Print the split table of a data set, beside the published one.
+
+    Args:
+        data: Folder of the data set or its parent; a table for --dataset csv; or synthetic[:NAME].
+        dataset: Name of the data set (see `reid-data list`); found from the folder if left out.
+    """
+    from reid_core.data.check import format_stats
+
+    name, root = _choose(data, dataset)
+    found = read_dataset(name, root).dataset
+    print(format_stats(found))
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+def _choose(data: str, dataset: str | None) -> tuple[str, str | Path]:
+    """Return the data set's name and root; makes the synthetic one where it is asked for."""
+    source, _, layout = data.partition(":")
+    if source != "synthetic":
+        return dataset or find_dataset(data), data
+    from reid_core.data.synthetic import ensure_synthetic
+
+    layout = layout or dataset or "ltcc"
+    with _progress_bar("drawing") as progress:
+        root = ensure_synthetic(layout, progress=progress)
+    return dataset or layout, root
+
+
+def _describe(info: DatasetInfo, protocols: str) -> str:
+    sizes = (
+        f"{split} {count.num_images:,}" if count and count.num_images else split
+        for split, count in ((split, info.counts.get(split)) for split in info.splits)
+    )
+    fields = {
+        "folder": f"ROOT/{info.folder}",
+        "images": ", ".join(sizes),
+        "protocols": protocols,
+        "from": info.source.removeprefix("from "),
+        "paper": info.paper,
+    }
+    lines = [f"  {name:<9}  {value}" for name, value in fields.items() if value]
+    return "\n".join([f"{info.name}  {info.title}", *lines])
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+@contextmanager
+def _progress_bar(what: str) -> Iterator[Progress | None]:
+    """Show progress on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,64 @@
+"""What is known of a published data set before its folder is opened: names, layout, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+__all__ = ["SYNTHETIC_MARKER", "CameraLabel", "DatasetInfo", "SplitCount"]
+
+SYNTHETIC_MARKER = "synthetic.json"
+"""File in a data set's own folder that says that its images were generated."""
+
+CameraLabel = Literal["camera", "tracklet", "image"]
+"""What ``Sample.camid`` holds: a camera, the tracklet, or a number of the image's own."""
+
+
+class SplitCount(NamedTuple):
+    """Size of a split as published; None where no figure is published."""
+
+    num_pids: int | None
+    num_images: int | None
+    num_clothes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """One published data set.
+
+    Attributes:
+        name: What ``--dataset`` takes, e.g. ``ltcc``.
+        title: What people call it, e.g. ``LTCC``.
+        folder: Name of its own folder as its authors ship it, e.g. ``LTCC_ReID``.
+        layout: Tree of that folder, one entry per line, as error messages show it.
+        required: Folders and files below ``folder`` without which it cannot be read.
+        probe: A folder below ``folder`` and a regular expression; a folder is taken for this data
+            set unasked only where an entry of it matches.
+        splits: Names of the splits, training first.
+        camera_label: What stands in ``Sample.camid``.
+        clothes_label: Which splits have outfit labels: all, or training alone. Elsewhere
+            ``Sample.clothes_id`` repeats the identity.
+        counts: Published size by split. A key such as ``query+gallery`` counts splits together.
+        source: Where the images can be asked for.
+        paper: The publication to cite.
+    """
+
+    name: str
+    title: str
+    folder: str
+    layout: str
+    required: tuple[str, ...]
+    probe: tuple[str, str]
+    splits: tuple[str, ...]
+    counts: Mapping[str, SplitCount]
+    source: str
+    paper: str
+    camera_label: CameraLabel = "camera"
+    clothes_label: Literal["all", "train"] = "all"
+
+    @property
+    def tree(self) -> str:
+        """The expected tree below ROOT, ready to print."""
+        lines = [f"ROOT/{self.folder}/", *(f"  {line}" for line in self.layout.splitlines())]
+        return "\n".join(lines)

@@ -1,0 +1,182 @@
+"""Find a data set's own folder below what the user named, or say why it is not there.
+
+The folder that a user names may be the data set's own folder or the one that contains it. The
+data set's own folder is recognised by what it holds, so it may have been renamed when it is named
+directly.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+from reid_core.data.layout import DatasetInfo
+from reid_core.errors import DatasetError, DatasetNotFoundError
+
+__all__ = ["describe_folder", "find_layouts", "has_layout", "list_names", "locate_dataset"]
+
+_ENTRIES_SHOWN = 8
+_ENTRIES_PROBED = 200
+
+
+def has_layout(folder: Path, info: DatasetInfo) -> bool:
+    """Tell whether ``folder`` is the data set's own folder, as far as its entries show."""
+    return not _absent(folder, info)
+
+
+def locate_dataset(root: Path, info: DatasetInfo, known: Iterable[DatasetInfo] = ()) -> Path:
+    """Return the data set's own folder.
+
+    Args:
+        root: The folder the user named: the data set's own folder or its parent.
+        info: The data set that is wanted.
+        known: All data sets, for naming the one that is there instead.
+
+    Raises:
+        DatasetNotFoundError: Naming the folder searched, what was found there, what is missing, the
+            expected tree, where to get the data, and the right folder where it is one level off.
+    """
+    if has_layout(root, info):
+        return root
+    child = _child(root, info)
+    if child is not None and has_layout(child, info):
+        return child
+    raise DatasetNotFoundError(_not_found(root, child, info, known))
+
+
+def find_layouts(root: Path, known: Iterable[DatasetInfo]) -> list[str]:
+    """Return the names of the data sets that lie at ``root`` or directly below it.
+
+    A folder counts only where the names of its files also look right, so that ``train``, ``query``
+    and ``test`` folders of someone's own images are not taken for a published data set.
+    """
+    found = []
+    for info in known:
+        child = _child(root, info)
+        folders = [root] if child is None else [root, child]
+        if any(has_layout(folder, info) and _probe(folder, info) for folder in folders):
+            found.append(info.name)
+    return found
+
+
+def describe_folder(folder: Path) -> str:
+    """Name the first entries of a folder, for error messages."""
+    try:
+        names = list_names(folder)
+    except DatasetError:
+        return "it cannot be listed"
+    if not names:
+        return "it is empty"
+    shown = ", ".join(names[:_ENTRIES_SHOWN])
+    more = f", ... ({len(names)} entries)" if len(names) > _ENTRIES_SHOWN else ""
+    return f"found there: {shown}{more}"
+
+
+def list_names(folder: Path) -> list[str]:
+    """Return the sorted names of a folder's entries, folders with a trailing slash.
+
+    Hidden entries (``.DS_Store``, ``._001.png`` and the like) are left out.
+
+    Raises:
+        DatasetError: When the folder cannot be listed.
+    """
+    try:
+        return sorted(
+            f"{entry.name}/" if entry.is_dir() else entry.name
+            for entry in folder.iterdir()
+            if not entry.name.startswith(".")
+        )
+    except OSError as error:
+        raise DatasetError(
+            f"cannot list the folder {folder}: {error.strerror}; check that it exists and that "
+            "you may read it"
+        ) from error
+
+
+def _child(root: Path, info: DatasetInfo) -> Path | None:
+    """Return ``root``'s entry called like the data set; other capitals count if nothing else."""
+    exact = root / info.folder
+    if exact.is_dir():
+        return exact
+    wanted = info.folder.lower()
+    alike = [folder for folder in _subfolders(root) if folder.name.lower() == wanted]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _probe(folder: Path, info: DatasetInfo) -> bool:
+    below, pattern = info.probe
+    try:
+        names = [entry.name for entry in islice((folder / below).iterdir(), _ENTRIES_PROBED)]
+    except OSError:
+        return False
+    return any(re.match(pattern, name) for name in names)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    except OSError:
+        return []
+
+
+def _not_found(
+    root: Path, child: Path | None, info: DatasetInfo, known: Iterable[DatasetInfo]
+) -> str:
+    tree = "\n".join(f"  {line}" for line in info.tree.splitlines())
+    lines = [
+        f"{info.title} was not found in {root.absolute()}",
+        _searched(root, child, info),
+        *_hints(root, info, known),
+        f"Expected (give ROOT, or {info.folder} in it):",
+        tree,
+        f"Where to get it: {info.source}",
+        "Without it, --data synthetic makes and uses a built-in miniature.",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _searched(root: Path, child: Path | None, info: DatasetInfo) -> str:
+    if not root.exists():
+        parent = next((folder for folder in root.absolute().parents if folder.is_dir()), None)
+        nearest = (
+            "" if parent is None else f" Above it, {parent} exists; {describe_folder(parent)}."
+        )
+        return f"The folder does not exist.{nearest}"
+    if not root.is_dir():
+        return "That is a file; give the folder that holds the data set."
+    if child is not None:
+        lacks = ", ".join(_absent(child, info))
+        return f"{child.name}/ is there, but it lacks {lacks} ({describe_folder(child)})."
+    absent = _absent(root, info)
+    if len(absent) < len(info.required):
+        return f"It lacks {', '.join(absent)}; {describe_folder(root)}."
+    return f"Missing: {info.folder}/; {describe_folder(root)}."
+
+
+def _absent(folder: Path, info: DatasetInfo) -> list[str]:
+    # os.path.exists, unlike Path.exists, takes a folder without permission for absent.
+    return [entry for entry in info.required if not os.path.exists(folder / entry)]
+
+
+def _hints(root: Path, info: DatasetInfo, known: Iterable[DatasetInfo]) -> Sequence[str]:
+    """Return sentences on where the data set is instead, if that can be seen nearby."""
+    if not root.is_dir():
+        return ()
+    hints = []
+    absolute = root.absolute()
+    above = next((up for up in islice(absolute.parents, 3) if has_layout(up, info)), None)
+    if above is not None:
+        hints.append(f"You are inside the data set (too low): give {above} instead.")
+    for folder in _subfolders(root):
+        below = _child(folder, info)
+        inside = folder if has_layout(folder, info) else below
+        if inside is not None and has_layout(inside, info):
+            hints.append(f"You are one level too high: give {inside} instead.")
+            break
+    names = sorted(set(find_layouts(root, known)) - {info.name})
+    if names:
+        hints.append(f"What lies there looks like {' and '.join(names)}: choose it with --dataset.")
+    return hints

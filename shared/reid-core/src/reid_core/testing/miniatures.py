@@ -1,0 +1,134 @@
+"""The smallest files and folders that each reader accepts, for tests of readers and commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from pathlib import Path
+from types import MappingProxyType
+
+__all__ = ["MINIATURES", "MINIATURE_LISTS", "write_images", "write_miniature"]
+
+MINIATURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "ltcc": (
+            "LTCC_ReID/train/001_1_c1_000001.png",
+            "LTCC_ReID/train/001_2_c2_000002.png",
+            "LTCC_ReID/train/003_1_c3_000003.png",
+            "LTCC_ReID/query/010_1_c1_000004.png",
+            "LTCC_ReID/query/010_2_c2_000005.png",
+            "LTCC_ReID/test/010_1_c2_000006.png",
+            "LTCC_ReID/test/010_2_c12_000007.png",
+            "LTCC_ReID/test/011_1_c1_000008.png",
+        ),
+        "prcc": (
+            "prcc/rgb/train/001/A_cropped_rgb001.jpg",
+            "prcc/rgb/train/001/B_cropped_rgb002.jpg",
+            "prcc/rgb/train/001/C_cropped_rgb003.jpg",
+            "prcc/rgb/train/002/A_cropped_rgb001.jpg",
+            "prcc/rgb/train/002/C_cropped_rgb002.jpg",
+            "prcc/rgb/val/001/A_cropped_rgb004.jpg",
+            "prcc/rgb/val/002/C_cropped_rgb005.jpg",
+            "prcc/rgb/test/A/005/cropped_rgb001.jpg",
+            "prcc/rgb/test/A/018/cropped_rgb002.jpg",
+            "prcc/rgb/test/B/005/cropped_rgb003.jpg",
+            "prcc/rgb/test/B/018/cropped_rgb004.jpg",
+            "prcc/rgb/test/C/005/cropped_rgb005.jpg",
+            "prcc/rgb/test/C/018/cropped_rgb006.jpg",
+        ),
+        "last": (
+            "last/train/000000/000000_mv006_00000_00.jpg",
+            "last/train/000000/000000_mv081_00000_01.jpg",
+            "last/train/000012/000012_mv048_00001_00.jpg",
+            "last/val/query/009001_mv007_00723.jpg",
+            "last/val/gallery/009001/009001_mv002_00001.jpg",
+            "last/test/query/008001_mv005_00311.jpg",
+            "last/test/query/008003_mv003_00166.jpg",
+            "last/test/gallery/008001/008001_mv002_00001.jpg",
+            "last/test/gallery/008003/008003_mv006_00000.jpg",
+        ),
+        "vcclothes": (
+            "VC-Clothes/train/0001-01-01-01.jpg",
+            "VC-Clothes/train/0001-02-01-02.jpg",
+            "VC-Clothes/train/0002-03-01-01.jpg",
+            "VC-Clothes/query/0300-01-03-01.jpg",
+            "VC-Clothes/query/0300-02-01-01.jpg",
+            "VC-Clothes/query/0300-03-01-01.jpg",
+            "VC-Clothes/query/0300-04-02-01.jpg",
+            "VC-Clothes/gallery/0300-01-03-02.jpg",
+            "VC-Clothes/gallery/0300-02-01-02.jpg",
+            "VC-Clothes/gallery/0300-03-01-02.jpg",
+            "VC-Clothes/gallery/0300-04-02-02.jpg",
+        ),
+        "deepchange": (
+            "DeepChangeDataset/train-set/P1_C1_S3_2470.jpg",
+            "DeepChangeDataset/train-set/P2_C2_S1_7823.jpg",
+            "DeepChangeDataset/val-set-query/P40_C9_S2_8036.jpg",
+            "DeepChangeDataset/val-set-gallery/P40_C16_S1_8800.jpg",
+            "DeepChangeDataset/test-set-query/P500_C1_S2_1028.jpg",
+            "DeepChangeDataset/test-set-gallery/P500_C11_S3_3398.jpg",
+            "DeepChangeDataset/test-set-gallery/P501_C6_S4_8229.jpg",
+        ),
+        "folder": (
+            "train/1/c1_001.jpg",
+            "train/2/c2_001.jpg",
+            "query/7/c1_001.jpg",
+            "gallery/7/c2_001.jpg",
+            "gallery/9/c1_001.jpg",
+        ),
+    }
+)
+"""Image files by data set, relative to the folder that holds the data set's own folder."""
+
+MINIATURE_LISTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "deepchange": {
+            "DeepChangeDataset/train-set-bbox.txt": (
+                "P2_C2_S1_7823.jpg,777,1018615,5619\nP1_C1_S3_2470.jpg,1512,1808535,83669\n"
+            ),
+            "DeepChangeDataset/val-set-query-bbox.txt": "P40_C9_S2_8036.jpg,653,18014133,12045\n",
+            "DeepChangeDataset/val-set-gallery-bbox.txt": "P40_C16_S1_8800.jpg,1209,9240490,7\n",
+            "DeepChangeDataset/test-set-query-bbox.txt": "P500_C1_S2_1028.jpg,53,4658654,38207\n",
+            "DeepChangeDataset/test-set-gallery-bbox.txt": (
+                "P500_C11_S3_3398.jpg,364,3269925,74164\nP501_C6_S4_8229.jpg,2912,10425161,492\n"
+            ),
+        }
+    }
+)
+"""Text files by data set, with their contents."""
+
+
+def write_miniature(name: str, root: Path, *, decodable: bool = False) -> Path:
+    """Write the miniature of a data set.
+
+    Args:
+        name: Key of ``MINIATURES``.
+        root: Folder that will hold the data set's own folder; made if absent.
+        decodable: Write small images; otherwise the files are empty, which readers do not mind.
+
+    Returns:
+        The data set's own folder.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    write_images(root, MINIATURES[name], decodable=decodable)
+    for file, text in MINIATURE_LISTS.get(name, {}).items():
+        (root / file).write_text(text, encoding="utf-8")
+    own = MINIATURES[name][0].split("/")[0]
+    return root if own == "train" else root / own
+
+
+def write_images(root: Path, names: Iterable[str], *, decodable: bool = False) -> None:
+    """Write image files (16 x 8 grey JPEG data, or nothing) and the folders they lie in."""
+    data = _picture() if decodable else b""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _picture() -> bytes:
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.new("RGB", (8, 16), (120, 120, 120)).save(buffer, "JPEG")
+    return buffer.getvalue()

@@ -1,0 +1,46 @@
+"""What ``--data`` means: a folder on disk, or images to generate. Imports no torch, no NumPy."""
+
+from __future__ import annotations
+
+from reid_core.errors import ConfigError
+
+__all__ = ["SYNTHETIC_LAYOUTS", "check_layout", "is_synthetic", "name_dataset"]
+
+SYNTHETIC_LAYOUTS = ("ltcc", "prcc", "last")
+"""Data sets whose layout the generator writes."""
+
+_SYNTHETIC = "synthetic"
+
+
+def is_synthetic(root: str) -> bool:
+    """Tell whether ``--data`` asks for generated images."""
+    return root == _SYNTHETIC or root.startswith(f"{_SYNTHETIC}:")
+
+
+def name_dataset(root: str) -> str:
+    """Return the name of the data set that ``--data ROOT`` means where ``--dataset`` is not given.
+
+    Raises:
+        DatasetNotFoundError: When nothing is recognised at ROOT.
+        ConfigError: When there are several data sets, or no such synthetic one.
+    """
+    if not is_synthetic(root):
+        from reid_core.data.readers import find_dataset
+
+        return find_dataset(root)
+    layout = root.partition(":")[2] or SYNTHETIC_LAYOUTS[0]
+    check_layout(layout)
+    return layout
+
+
+def check_layout(layout: str) -> None:
+    """Check that the generator writes this layout.
+
+    Raises:
+        ConfigError: When it does not.
+    """
+    if layout not in SYNTHETIC_LAYOUTS:
+        accepted = ", ".join(SYNTHETIC_LAYOUTS)
+        raise ConfigError(
+            f"no synthetic images in the layout of {layout!r}; choose from {accepted}"
+        )

@@ -39,7 +39,9 @@ def main(argv: Sequence[str]) -> int:
         rows = [row for row in rows if row["method"] in options.methods]
     synthetic = options.data.startswith("synthetic")
     if not synthetic:
-        subprocess.run(["reid-data", "stats", options.dataset, options.data], check=True)
+        stats = ["reid-data", "stats", "--data", options.data, "--dataset", options.dataset]
+        if subprocess.run(stats).returncode:
+            return 2
     records = []
     for row in rows:
         for seed in range(1, options.seeds + 1):
@@ -82,6 +84,8 @@ def parse(argv: Sequence[str], matrix: Mapping[str, Any]) -> argparse.Namespace:
 
 def explain_missing_data(dataset: str) -> int:
     """Say where to get the data set, where to put it and how to run without it."""
+    print(f"This benchmark needs the images of {dataset.upper()}, which only its authors give out.")
+    print("ROOT is any folder of your choice:\n", flush=True)
     subprocess.run(["reid-data", "list", dataset], check=True)
     print(f"Then:        nox -s benchmark-{dataset} -- --data ROOT")
     print(f"Without it:  nox -s benchmark-{dataset} -- --data synthetic   (about 5 minutes)")

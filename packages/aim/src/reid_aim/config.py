@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from reid_core.config import DataConfig, OptimConfig, RunConfig, require
@@ -118,6 +119,8 @@ class AIMConfig:
     """Images per batch and process."""
     num_instances: int = 8
     """Images per identity chunk; a batch holds batch_size / num_instances chunks."""
+    start_from: Path | None = None
+    """Official checkpoint to continue from, at the epoch after its own."""
     protocols: tuple[str, ...] = ()
     """Protocols to evaluate, e.g. prcc/cloth_changing_single_shot; default: the published ones."""
     select: Literal["last", "best"] = "last"
@@ -137,6 +140,13 @@ class AIMConfig:
             f"batch_size={self.batch_size} is not a multiple of num_instances="
             f"{self.num_instances}; use {below or self.num_instances} or "
             f"{below + self.num_instances}",
+        )
+        # The clothing branch cuts its feature map into 8 stripes of whole rows.
+        least = 8 * 16 * self.model.last_stride
+        require(
+            self.data.height >= least,
+            f"data.height={self.data.height} gives the clothing branch fewer rows than its 8 "
+            f"stripes; use {least} or more with model.last_stride={self.model.last_stride}",
         )
 
 

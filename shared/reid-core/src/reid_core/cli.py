@@ -85,12 +85,12 @@ class TrainRequest(Generic[C]):
         config: The configuration, overrides applied.
         preset: Name of the preset it started from; ``config`` or ``resume`` where it came from a
             file.
-        resume: Folder of the run (or official checkpoint) to continue, or None.
+        is_resumed: Whether the run in ``config.run.out`` is to be continued.
     """
 
     config: C
     preset: str
-    resume: Path | None
+    is_resumed: bool
 
 
 def parse_train(
@@ -145,12 +145,11 @@ def parse_train(
         default = presets[preset](dataset)
     if dataset and source is not None:
         args += ["--data.dataset", dataset]
-    if _is_run(chosen["resume"]):
-        args += ["--run.out", str(chosen["resume"])]
+    is_resumed = _is_run(chosen["resume"])
+    if chosen["resume"] is not None:
+        args += ["--run.out" if is_resumed else "--start-from", chosen["resume"]]
     config = parse(prog, args, config_type, default, _train_help(description, presets, datasets))
-    return TrainRequest(
-        config=config, preset=preset, resume=Path(chosen["resume"]) if chosen["resume"] else None
-    )
+    return TrainRequest(config=config, preset=preset, is_resumed=is_resumed)
 
 
 def parse(prog: str, args: Sequence[str], kind: type[C], default: C | None, description: str) -> C:

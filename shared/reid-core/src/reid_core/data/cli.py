@@ -21,6 +21,7 @@ from reid_core.data.readers import (
     find_dataset,
     read_dataset,
 )
+from reid_core.errors import ConfigError
 
 __all__ = ["main"]
 
@@ -55,15 +56,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     run_command(_PROG, run)
 
 
-def show_list() -> None:
-    """List the data sets, their splits and protocols, and where to get them."""
+def show_list(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /) -> None:
+    """List the data sets, their splits and protocols, and where to get them.
+
+    Args:
+        names: Data sets to describe in full, with the expected folders; default: all, in short.
+    """
     from reid_core.evaluation.protocols import protocols_for
 
+    unknown = [name for name in names if name not in READERS]
+    if unknown:
+        raise ConfigError(f"{', '.join(unknown)}: unknown; choose from {', '.join(READERS)}")
     protocols = {
         name: ", ".join(protocol.name for protocol in protocols_for(name)) for name in DATASET_NAMES
     }
-    for name, reader in READERS.items():
-        print(_describe(reader.info, protocols[name]), end="\n\n")
+    for name in names or READERS:
+        print(_describe(READERS[name].info, protocols[name]))
+        print(f"  expected\n{_indent(READERS[name].info.tree, 4)}\n" if names else "")
+    if names:
+        return
     print(f"folder  your own images, one folder per person\n  protocols  {protocols['folder']}")
     print(f"{_indent(FOLDER_LAYOUT)}\n")
     print(f"csv  your own images, listed in a table\n  protocols  {protocols['csv']}")
@@ -160,8 +171,8 @@ def _describe(info: DatasetInfo, protocols: str) -> str:
     return "\n".join([f"{info.name}  {info.title}", *lines])
 
 
-def _indent(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
+def _indent(text: str, width: int = 2) -> str:
+    return "\n".join(f"{' ' * width}{line}" for line in text.splitlines())
 
 
 @contextmanager

@@ -16,7 +16,14 @@ from pathlib import Path
 from reid_core.data.layout import DatasetInfo
 from reid_core.errors import DatasetError, DatasetNotFoundError
 
-__all__ = ["describe_folder", "find_layouts", "has_layout", "list_names", "locate_dataset"]
+__all__ = [
+    "describe_folder",
+    "find_layouts",
+    "find_named",
+    "has_layout",
+    "list_names",
+    "locate_dataset",
+]
 
 _ENTRIES_SHOWN = 8
 _ENTRIES_PROBED = 200
@@ -60,6 +67,13 @@ def find_layouts(root: Path, known: Iterable[DatasetInfo]) -> list[str]:
         if any(has_layout(folder, info) and _probe(folder, info) for folder in folders):
             found.append(info.name)
     return found
+
+
+def find_named(root: Path, known: Iterable[DatasetInfo]) -> list[str]:
+    """Return the names of the data sets whose folder's name is found, whatever is in the folder."""
+    return [
+        info.name for info in known if root.name == info.folder or _child(root, info) is not None
+    ]
 
 
 def describe_folder(folder: Path) -> str:

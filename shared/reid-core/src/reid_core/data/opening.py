@@ -88,8 +88,8 @@ def open_images(
         progress=progress,
     )
     if cache.skipped:
-        names = ", ".join(str(path) for path in cache.skipped[:3])
-        logger.warning("%d damaged images were left out: %s ...", len(cache.skipped), names)
+        shown = "; ".join(list(cache.skipped.values())[:3])
+        logger.warning("damaged images left out: %d (%s)", len(cache.skipped), shown)
     return cache
 
 

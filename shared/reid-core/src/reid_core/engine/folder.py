@@ -13,7 +13,7 @@ from types import TracebackType
 from reid_core.errors import CheckpointError, ConfigError
 from reid_core.files import is_leftover, output_error, remove_leftovers
 
-__all__ = ["CHECKPOINT_NAME", "CONFIG_NAME", "METRICS_NAME", "RunFolder"]
+__all__ = ["CHECKPOINT_NAME", "CONFIG_NAME", "METRICS_NAME", "RunFolder", "discard_unused"]
 
 CHECKPOINT_NAME = "last.pt"
 CONFIG_NAME = "config.json"
@@ -141,6 +141,22 @@ class RunFolder:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             owner = f"process {os.getpid()} on {socket.gethostname()}\n"
             os.write(self._descriptor, owner.encode("utf-8"))
+
+
+def discard_unused(folder: Path) -> None:
+    """Remove the folder of a run that failed before it computed anything worth keeping.
+
+    Does nothing where there is more than settings and an empty start of the logs.
+    """
+    opening = {CONFIG_NAME, METRICS_NAME}
+    found = _contents(folder)
+    if any(name not in opening and not name.startswith("events.out.") for name in found):
+        return
+    for name in (*found, _LOCK_NAME):
+        with suppress(OSError):
+            (folder / name).unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _contents(folder: Path) -> list[str]:

@@ -88,9 +88,17 @@ class ProgressDisplay:
         """
         if not self._enabled:
             return
-        lines = [f"{name} {rate:.3g}" for name, rate in rates.items()]
+        means = meter.means()
+        accuracies = {name: value for name, value in means.items() if name.startswith("acc_")}
+        others = {name: value for name, value in means.items() if name not in accuracies}
         timing = [f"{meter.seconds:.1f} s", *_describe_timing(meter)]
-        self._print([self._label, *_describe(meter.means()), *lines, *timing])
+        groups = [
+            [self._label, *_describe({key.removeprefix("loss_"): others[key] for key in others})],
+            ["acc", *_describe({key.removeprefix("acc_"): accuracies[key] for key in accuracies})],
+            ["lr", *dict.fromkeys(f"{rate:.3g}" for rate in rates.values())],
+            timing,
+        ]
+        self._print([" | ".join("  ".join(group) for group in groups if len(group) > 1)])
 
     def _print(self, parts: list[str]) -> None:
         self._console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)

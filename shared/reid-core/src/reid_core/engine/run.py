@@ -21,11 +21,12 @@ from reid_core.engine.distributed import (
     gather_objects,
     main_first,
 )
-from reid_core.engine.folder import CHECKPOINT_NAME
+from reid_core.engine.folder import CHECKPOINT_NAME, discard_unused
 from reid_core.engine.meter import EpochMeter, PendingTerms, check_finite
 from reid_core.engine.opening import Identity, OpenRun, open_run
 from reid_core.engine.progress import ProgressDisplay
 from reid_core.engine.seeding import capture_rng, restore_rng
+from reid_core.errors import ReIDError
 
 __all__ = ["BatchLoader", "Position", "Run", "WithPaths"]
 
@@ -169,6 +170,9 @@ class Run:
         if self._open_batches is not None:
             self._open_batches.close()  # ends the loader's thread and the progress bar
         self._closing.__exit__(kind, error, trace)
+        if isinstance(error, ReIDError) and self.is_main and not self.resumed:
+            # A mistyped path must not leave a folder that the corrected command then refuses.
+            discard_unused(self.folder)
 
     @property
     def rank(self) -> int:

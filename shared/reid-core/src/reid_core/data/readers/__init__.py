@@ -14,7 +14,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from reid_core.data.layout import SYNTHETIC_MARKER, DatasetInfo, SplitCount
-from reid_core.data.locate import describe_folder, find_layouts, list_names, locate_dataset
+from reid_core.data.locate import (
+    describe_folder,
+    find_layouts,
+    find_named,
+    list_names,
+    locate_dataset,
+)
 from reid_core.data.readers.counts import CountDifference, compare_counts, count_split
 from reid_core.data.readers.csv_table import CSV_LAYOUT, read_csv
 from reid_core.data.readers.deepchange import DEEPCHANGE, read_deepchange
@@ -177,7 +183,8 @@ def find_dataset(root: str | Path) -> str:
         DatasetNotFoundError: When no layout is recognised there.
         ConfigError: When there are several.
     """
-    found = detect_datasets(root)
+    # A damaged copy is recognised by its folder's name; its reader then says what is missing.
+    found = detect_datasets(root) or find_named(Path(root).expanduser(), _LAYOUTS)
     if len(found) == 1:
         return found[0]
     place = Path(root).expanduser().absolute()

@@ -1,0 +1,329 @@
+"""How AIM is trained, from settings to a run folder. The recipe owns its loop."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import rich
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from reid_aim import __version__
+from reid_aim.config import CITATION, PUBLISHED, AIMConfig
+from reid_aim.loading import network_card
+from reid_aim.model import AIM, IDBranch
+from reid_aim.step import AIMOptimizers, TrainingStep, build_optimizers
+from reid_aim.weights import read_official
+from reid_core.commands.progress import progress_bar
+from reid_core.commands.results import (
+    MethodInfo,
+    Outcome,
+    describe_device,
+    print_evaluation,
+    publish,
+)
+from reid_core.config import OptimConfig, to_dict
+from reid_core.data.augment import BatchAugment
+from reid_core.data.fingerprint import fingerprint
+from reid_core.data.loader import TrainLoader
+from reid_core.data.opening import open_dataset, open_images
+from reid_core.data.requirements import require_trainable
+from reid_core.data.sample import ReIDDataset, pid2clothes
+from reid_core.data.samplers import IdentityChunkSampler, check_batching
+from reid_core.engine import Run, average_gradients, read_weights, save_weights
+from reid_core.engine.folder import METRICS_NAME
+from reid_core.engine.weights import WEIGHTS_NAME
+from reid_core.errors import ConfigError
+from reid_core.evaluation.evaluator import Evaluation, Evaluator
+from reid_core.evaluation.protocols import choose_protocols
+from reid_core.report import read_metrics
+
+__all__ = ["AIM_INFO", "build_model", "build_schedules", "train"]
+
+AIM_INFO = MethodInfo(
+    name="aim", title="AIM", version=__version__, citation=CITATION, published=PUBLISHED
+)
+
+
+def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: bool = False) -> Path:
+    """Train AIM and leave a run folder.
+
+    Args:
+        config: All settings; ``config.run.out`` is the folder to continue when resuming.
+        preset: Name of the preset, for the folder's name and the report.
+        command: Command line, for the report.
+        resume: Continue the run in ``config.run.out``.
+
+    Returns:
+        The run folder: config.json, metrics.jsonl, TensorBoard events, last.pt, model.safetensors
+        with its card, results.json and report.html.
+
+    Raises:
+        ReIDError: When data, settings or weights cannot be used, or a loss is not finite.
+    """
+    name = f"aim-{config.data.dataset}-{preset or 'run'}"
+    with Run.start(
+        config.run,
+        method="aim",
+        version=__version__,
+        config=to_dict(config),
+        resume=resume,
+        name=name,
+    ) as run:
+        show = partial(progress_bar, enabled=run.is_main)
+        with run.main_first(), show("drawing synthetic people") as progress:
+            dataset = open_dataset(config.data, progress)
+        require_trainable(dataset, clothes=True)
+        evaluator = build_evaluator(config, dataset, run)
+        loader = build_loader(config, dataset, run)
+        with run.main_first():  # start weights are downloaded once
+            model = build_model(config, dataset).to(run.device)
+        first_epoch = load_official(config, model)
+        optimizers = build_optimizers(model, config.optim)
+        schedules = build_schedules(optimizers, config.optim, first_epoch)
+        step = TrainingStep(
+            model,
+            config.loss,
+            optimizers,
+            torch.from_numpy(pid2clothes(dataset.train)).to(run.device),
+            autocast=run.autocast,
+            synchronize=average_gradients,
+        )
+        best = BestWeights(run, config)
+        run.track(
+            **dict(model.named_children()),
+            optimizer_main=optimizers.main,
+            optimizer_clothes_branch=optimizers.clothes_branch,
+            optimizer_clothes_classifier=optimizers.clothes_classifier,
+            schedule_main=schedules[0],
+            schedule_clothes_branch=schedules[1],
+            best=best,
+        )
+
+        def evaluate(epoch: int) -> Evaluation:
+            found = evaluator(model.embed)
+            run.log_evaluation(epoch, found.summary())
+            if run.is_main:
+                print_evaluation("untrained" if epoch < 0 else f"epoch {epoch + 1}", found)
+            return found
+
+        if run.position == (0, 0):
+            evaluate(-1)
+
+        evaluation: Evaluation | None = None
+        for epoch in run.epochs(config.epochs, first=first_epoch):
+            loader.set_epoch(epoch)
+            model.train()
+            for batch in run.batches(loader):
+                run.record(step(batch.images, batch.pids, batch.clothes_ids, epoch), batch)
+            for schedule in schedules:
+                schedule.step()
+            if run.should_evaluate(epoch, config.epochs):
+                evaluation = evaluate(epoch)
+                best.offer(evaluation, epoch, model.model)
+
+        if config.select == "best":
+            best.load_into(model.model)
+            evaluation = None
+        if evaluation is None:  # the weights are not those evaluated last
+            evaluation = evaluator(model.embed)
+        if run.is_main:
+            outcome = Outcome(
+                evaluation=evaluation,
+                stage="trained",
+                dataset=dataset,
+                details={
+                    "preset": preset,
+                    "seed": config.run.seed,
+                    "epochs": config.epochs,
+                    "selected": config.select,
+                    "best_on_test": best.state_dict(),
+                },
+                facts={"preset": preset, "device": describe_device(run.device)},
+                config=to_dict(config),
+                command=command,
+            )
+            write_results(run, outcome, model.model, config)
+        return run.folder
+
+
+def build_evaluator(config: AIMConfig, dataset: ReIDDataset, run: Run) -> Evaluator:
+    """Choose the protocols and decode the test images, so that bad ones are found before training.
+
+    All of the data set's splits are needed at the end; a run that would fail there fails here.
+    """
+    protocols = choose_protocols(dataset, config.protocols)
+    with progress_bar("reading test images", enabled=run.is_main) as progress:
+        evaluator = Evaluator(
+            dataset,
+            protocols,
+            config.data,
+            device=run.device,
+            world=run.world,
+            mean=config.augment.mean,
+            std=config.augment.std,
+            progress=progress,
+        )
+        evaluator.open_images()
+    return evaluator
+
+
+def build_loader(config: AIMConfig, dataset: ReIDDataset, run: Run) -> TrainLoader:
+    """Decode the training images once and arrange the official batches."""
+    data, augment = config.data, config.augment
+    pids = [sample.pid for sample in dataset.train]
+    check_batching(pids, config.batch_size, config.num_instances, run.world_size)
+    show = progress_bar("reading training images", enabled=run.is_main)
+    with run.main_first(), show as progress:
+        images = open_images(
+            dataset.train,
+            data,
+            crop_scale=augment.crop_scale if augment.crop_prob else None,
+            num_processes=run.world_size,
+            progress=progress,
+        )
+    samples = images.select(dataset.train)
+    sampler = IdentityChunkSampler(
+        [sample.pid for sample in samples],
+        config.num_instances,
+        config.run.seed,
+        run.rank,
+        run.world_size,
+    )
+    return TrainLoader(
+        images,
+        samples,
+        sampler,
+        BatchAugment(augment, data.height, data.width),
+        batch_size=config.batch_size,
+        device=run.device,
+        seed=config.run.seed,
+        rank=run.rank,
+    )
+
+
+def build_model(config: AIMConfig, dataset: ReIDDataset) -> AIM:
+    """Build the network for the identities and outfits of a data set."""
+    return AIM(
+        dataset.num_pids,
+        dataset.num_clothes,
+        backbone=config.model.backbone,
+        pooling=config.model.pooling,
+        last_stride=config.model.last_stride,
+        weights=config.model.weights,
+        cosine_identity=config.loss.identity != "label_smoothing",
+    )
+
+
+def load_official(config: AIMConfig, model: AIM) -> int:
+    """Load ``config.start_from`` if there is one; return the epoch to start at.
+
+    The official code repeats the stored epoch and restarts the schedule when it resumes, which is
+    a bug; here training goes on with the next epoch at its learning rate. Official files hold no
+    optimiser state, so the moments start anew.
+    """
+    if config.start_from is None:
+        return 0
+    checkpoint = read_official(config.start_from)
+    checkpoint.load_into(model)
+    first_epoch = 0 if checkpoint.epoch is None else checkpoint.epoch + 1
+    if first_epoch >= config.epochs:
+        raise ConfigError(
+            f"{config.start_from} has finished epoch {first_epoch}, and epochs={config.epochs}: "
+            f"nothing is left to train; use --epochs above {first_epoch}, or aim-eval"
+        )
+    return first_epoch
+
+
+def build_schedules(
+    optimizers: AIMOptimizers, config: OptimConfig, first_epoch: int = 0
+) -> tuple[LambdaLR, ...]:
+    """Build the step schedules of the main and the clothing-branch optimiser.
+
+    The clothes classifier keeps its initial rate (official): it starts to learn when the others
+    have been slowed down already.
+    """
+
+    def factor(epoch: int) -> float:
+        return config.gamma ** bisect_right(config.milestones, epoch)
+
+    schedules = []
+    for optimizer in (optimizers.main, optimizers.clothes_branch):
+        for group in optimizer.param_groups:
+            group["initial_lr"] = config.lr
+        schedules.append(LambdaLR(optimizer, factor, last_epoch=first_epoch - 1))
+    return tuple(schedules)
+
+
+class BestWeights:
+    """Remembers the evaluation that was best on the TEST set, and its weights if they are wanted.
+
+    The published figures were selected so; there is no validation set. Judged by the rank-1 of the
+    cloth-changing protocol, or of the first one where there is none.
+
+    Args:
+        run: The run; its folder receives ``best.safetensors``.
+        config: Keeps weights only for ``select="best"``.
+    """
+
+    def __init__(self, run: Run, config: AIMConfig) -> None:
+        self._run = run
+        self._config = config
+        self._state: dict[str, Any] = {"epoch": -1, "rank1": -1.0, "results": {}}
+
+    def offer(self, evaluation: Evaluation, epoch: int, network: IDBranch) -> None:
+        """Take an evaluation into account; ties go to the earlier epoch."""
+        summary = evaluation.summary()
+        names = [name for name in summary if name.endswith("/cloth_changing")] or list(summary)
+        rank1 = float(summary[names[0]]["rank1"])
+        if rank1 <= self._state["rank1"]:
+            return
+        self._state = {"epoch": epoch, "rank1": rank1, "results": summary}
+        if self._config.select == "best" and self._run.is_main:
+            save_weights(self._path, network.state_dict(), network_card(self._config, network))
+
+    def load_into(self, network: IDBranch) -> None:
+        """Give a network the best weights."""
+        with self._run.main_first():
+            network.load_state_dict(read_weights(self._path, method="aim").state_dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return epoch, rank-1 in [0, 1] and all figures of the best evaluation."""
+        return dict(self._state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state of a stopped run."""
+        self._state = dict(state)
+
+    @property
+    def _path(self) -> Path:
+        return self._run.folder / "best.safetensors"
+
+
+def write_results(run: Run, outcome: Outcome, network: IDBranch, config: AIMConfig) -> None:
+    """Write weights, results and report, and print the table."""
+    metrics = read_metrics(run.folder / METRICS_NAME)
+    earlier = [record for record in metrics if record["kind"] == "eval" and record["epoch"] == -1]
+    seconds = sum(record["timing"]["seconds"] for record in metrics if record["kind"] == "train")
+    card = {
+        **network_card(config, network),
+        "dataset": outcome.dataset.name,
+        "synthetic": outcome.dataset.synthetic,
+        "fingerprint": fingerprint(outcome.dataset),
+        **outcome.details,
+        "results": outcome.evaluation.summary(),
+    }
+    files = [save_weights(run.folder / WEIGHTS_NAME, network.state_dict(), card)]
+    outcome = replace(
+        outcome,
+        earlier=earlier[0]["results"] if earlier else {},
+        metrics=metrics,
+        facts={**outcome.facts, "training": f"{seconds:,.0f} s in {config.epochs} epochs"},
+    )
+    files += publish(run.folder, AIM_INFO, outcome)
+    for path in files:
+        rich.print(f"wrote {path}")

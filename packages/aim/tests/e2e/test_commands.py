@@ -1,0 +1,172 @@
+"""The four commands as people use them, on synthetic data in LTCC's true layout."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from reid_core.data.naming import SYNTHETIC_LAYOUTS
+from reid_core.engine import read_weights
+from reid_core.testing.commands import run_installed as run
+
+
+def test_training_leaves_everything(finished):
+    folder, printed = finished
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "config.json",
+        "metrics.jsonl",
+        "last.pt",
+        "model.safetensors",
+        "model.json",
+        "results.json",
+        "report.html",
+    } <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not [name for name in names if name.endswith(".tmp")]
+    for word in ("ltcc/standard", "ltcc/cloth_changing", "Untrained", "Trained", "SYNTHETIC"):
+        assert word in printed
+
+
+def test_results_hold_both_states_and_the_published_row(finished):
+    record = json.loads((finished[0] / "results.json").read_text())
+    assert record["synthetic"] is True
+    assert record["preset"] == "demo"
+    assert set(record["untrained"]) == set(record["results"]) >= {"ltcc/cloth_changing"}
+    assert record["published"]["ltcc/cloth_changing"] == {"rank1": 0.406, "mAP": 0.191}
+    assert record["best_on_test"]["epoch"] == 1  # the demo evaluates after the last epoch only
+    figures = record["results"]["ltcc/cloth_changing"]
+    assert 0 <= figures["rank1"] <= figures["rank5"] <= 1
+    assert figures["num_valid"] <= figures["num_queries"]
+
+
+def test_metrics_record_every_loss_term(finished):
+    lines = (finished[0] / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    train = [record for record in records if record["kind"] == "train"]
+    assert [record["epoch"] for record in train] == [0, 1]
+    names = ["loss_id", "loss_deb", "loss_pair", "loss_clo", "loss_adv", "loss_clo2", "loss_kl"]
+    names += ["acc_id", "acc_id_from_clothes", "acc_clothes", "acc_clothes2"]
+    assert all(np.isfinite(record[name]) for record in train for name in names)
+    assert [r["epoch"] for r in records if r["kind"] == "eval"] == [-1, 1]
+
+
+def test_evaluation_of_the_run_repeats_its_figures(finished, ltcc, tmp_path):
+    folder, _ = finished
+    run("aim-eval", "--weights", folder, "--data", ltcc, "--out", "e", cwd=tmp_path)
+    found = json.loads((tmp_path / "e/results.json").read_text())["results"]
+    assert found == json.loads((folder / "results.json").read_text())["results"]
+    assert "<html" in (tmp_path / "e/report.html").read_text()
+
+
+def test_official_export_evaluates_to_the_same_figures(finished, ltcc, tmp_path):
+    folder, _ = finished
+    official = tmp_path / "official.pth.tar"
+    run("aim-export", "--weights", folder, "--format", "official", "--out", official, cwd=tmp_path)
+    sizes = ("--height", "128", "--width", "64", "--batch-size", "64")
+    args = ("--weights", official, "--data", ltcc, "--out", "e", *sizes)
+    run("aim-eval", *args, cwd=tmp_path)
+    found = json.loads((tmp_path / "e/results.json").read_text())["results"]
+    assert found == json.loads((folder / "results.json").read_text())["results"]
+
+
+def test_training_continues_from_an_official_checkpoint(finished, ltcc, tmp_path, small):
+    folder, _ = finished
+    official = tmp_path / "official.pth.tar"
+    run("aim-export", "--weights", folder, "--format", "official", "--out", official, cwd=tmp_path)
+    args = ("--data", ltcc, *small, "--epochs", "3", "--out", "run")
+    run("aim-train", *args, "--resume", official, cwd=tmp_path)
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    train = [json.loads(line) for line in lines if '"train"' in line]
+    assert [record["epoch"] for record in train] == [2]
+
+
+def test_embed_finds_images_and_labels(finished, ltcc, tmp_path):
+    folder, _ = finished
+    query = sorted((ltcc / "query").glob("*.png"))[:3]
+    table = tmp_path / "some.csv"
+    rows = [f"{path},{number},1" for number, path in enumerate(query)]
+    table.write_text("\n".join(["path,pid,camid", *rows]))
+    run("aim-embed", table, "--weights", folder, "--out", "f.npz", cwd=tmp_path)
+    arrays = np.load(tmp_path / "f.npz")
+    assert arrays["features"].dtype == np.float32
+    assert np.allclose(np.linalg.norm(arrays["features"], axis=1), 1, atol=1e-5)
+    assert arrays["pid"].tolist() == [0, 1, 2]
+    assert arrays["path"].tolist() == [path.as_posix() for path in query]
+    run("aim-embed", ltcc / "query", "--weights", folder, "--out", "q.parquet", cwd=tmp_path)
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(tmp_path / "q.parquet")
+    assert rows.num_rows == len(list((ltcc / "query").glob("*.png")))
+    assert rows.schema.field("features").type.list_size == arrays["features"].shape[1]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_export_is_checked_and_takes_any_batch(finished, tmp_path, kind):
+    folder, _ = finished
+    path = tmp_path / f"model.{kind}"
+    run("aim-export", "--weights", folder, "--format", kind, "--out", path, cwd=tmp_path)
+    card = json.loads((tmp_path / f"model.{kind}.json").read_text())
+    assert card["largest_difference_to_pytorch"] <= 1e-4
+    images = torch.rand(7, 3, 128, 64)
+    if kind == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        features = session.run(None, {"images": images.numpy()})[0]
+    else:
+        features = torch.export.load(path).module()(images).detach().numpy()
+    from reid_aim import load_network
+
+    with torch.inference_mode():
+        expected = load_network(folder).inference_model()(images).numpy()
+    np.testing.assert_allclose(features, expected, atol=1e-4)
+
+
+def test_weights_card_names_data_and_results(finished):
+    card = read_weights(finished[0], method="aim").card
+    assert card["dataset"] == "ltcc"
+    assert card["synthetic"] is True
+    assert len(card["fingerprint"]) == 16
+    assert "ltcc/cloth_changing" in card["results"]
+
+
+@pytest.mark.parametrize("name", sorted(set(SYNTHETIC_LAYOUTS) - {"ltcc"}))
+def test_other_data_sets(name, tmp_path, small):
+    args = ("--data", f"synthetic:{name}", "--data.synthetic-size", "tiny", *small)
+    run("aim-train", *args, "--epochs", "1", "--out", "run", cwd=tmp_path)
+    record = json.loads((tmp_path / "run/results.json").read_text())
+    assert record["dataset"] == name
+    assert all(protocol.startswith(f"{name}/") for protocol in record["results"])
+
+
+@pytest.mark.parametrize("name", ["aim-train", "aim-eval", "aim-embed", "aim-export"])
+def test_help_imports_no_torch(name, tmp_path):
+    done = run(name, "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert "usage:" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "reid_aim.cli" in imported
+    assert not {"torch", "torchvision"} & imported
+
+
+def test_official_flags_are_understood(ltcc, tmp_path, small):
+    args = ("--root", ltcc, "--dataset", "ltcc", *small, "--epochs", "1")
+    args += ("--k_cal", "0.5", "--k_kl=2", "--set", "LOSS.PAIR_LOSS_WEIGHT=1", "--output", "run")
+    run("aim-train", *args, cwd=tmp_path)
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["loss"]["k_cal"] == 0.5
+    assert config["loss"]["k_kl"] == 2.0
+    assert config["loss"]["pair_weight"] == 1.0
+
+
+def test_paths_with_spaces_accents_and_misleading_names(ltcc, tmp_path, small):
+    import shutil
+
+    root = tmp_path / "my_code 001_1_c4_x" / "données"
+    shutil.copytree(ltcc, root / "LTCC_ReID")
+    args = ("--data", root, *small, "--epochs", "1", "--out", "a run")
+    run("aim-train", *args, cwd=tmp_path)
+    record = json.loads((tmp_path / "a run/results.json").read_text())
+    assert record["fingerprint"]
+    assert record["results"]["ltcc/cloth_changing"]["num_valid"] > 0

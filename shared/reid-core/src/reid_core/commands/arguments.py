@@ -1,0 +1,106 @@
+"""Arguments of ``<method>-eval``, ``<method>-embed`` and ``<method>-export``. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from reid_core.config import DataConfig, require
+
+__all__ = ["EmbedArguments", "EvaluateArguments", "ExportArguments"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments:
+    """Which weights to evaluate on what."""
+
+    weights: Path
+    """A run folder, a model.safetensors, or a checkpoint released by the method's authors."""
+    data: str
+    """The data set's own folder or its parent, or `synthetic[:NAME]`."""
+    dataset: str = ""
+    """Name of the data set (see `reid-data list`); found from the folder if left out."""
+    protocol: tuple[str, ...] = ()
+    """Protocols, e.g. ltcc/cloth_changing; default: the published ones of the data set."""
+    out: Path | None = None
+    """Folder for results.json and report.html; default: runs/<method>-eval-<dataset>[-<n>]."""
+    device: str = "auto"
+    """`auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1` or `mps`."""
+    height: int | None = None
+    """Image height in pixels; default: what the weights were trained on."""
+    width: int | None = None
+    """Image width in pixels; default: what the weights were trained on."""
+    batch_size: int = 128
+    """Images per batch."""
+    synthetic_size: Literal["tiny", "demo", "full"] = "demo"
+    """How many people and images a synthetic data set has."""
+    cache: Literal["auto", "memory", "disk"] = "auto"
+    """Where decoded images are kept while they are embedded."""
+    cache_dir: Path | None = None
+    """Folder of memory-mapped image caches; default: the user's cache folder."""
+    skip_corrupt: bool = False
+    """Leave damaged images out and count them, instead of stopping at the first."""
+    queries: int = 8
+    """Ranked lists per protocol in the report: half the hardest queries, half random ones."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(self.queries >= 0, f"queries={self.queries} must not be negative")
+
+    def data_config(self, *, height: int, width: int) -> DataConfig:
+        """Return the data settings, with the network's image size where none was given."""
+        return DataConfig(
+            root=self.data,
+            dataset=self.dataset,
+            synthetic_size=self.synthetic_size,
+            height=self.height or height,
+            width=self.width or width,
+            cache=self.cache,
+            cache_dir=self.cache_dir,
+            skip_corrupt=self.skip_corrupt,
+            test_batch_size=self.batch_size,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedArguments:
+    """Which images to turn into features."""
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Image files, folders (searched through), or CSV tables with a column `path`."""
+    weights: Path
+    """A run folder, a model.safetensors, or a checkpoint released by the method's authors."""
+    out: Path = Path("features.npz")
+    """File to write, .npz or .parquet."""
+    batch_size: int = 64
+    """Images per batch."""
+    device: str = "auto"
+    """`auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1` or `mps`."""
+    skip_corrupt: bool = False
+    """Leave damaged images out and count them, instead of stopping at the first."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(bool(self.paths), "name at least one image file, folder or CSV table")
+        require(self.batch_size >= 1, f"batch_size={self.batch_size} must be at least 1")
+        require(
+            self.out.suffix in (".npz", ".parquet"),
+            f"--out {self.out} must end in .npz or .parquet",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportArguments:
+    """Which weights to export, and as what."""
+
+    weights: Path
+    """A run folder, a model.safetensors, or a checkpoint released by the method's authors."""
+    format: Literal["onnx", "pt2", "official"] = "onnx"
+    """`onnx`, `pt2` (torch.export), or `official`: the layout of the authors' checkpoints."""
+    out: Path | None = None
+    """File to write; default: beside the weights, with the format's suffix."""
+    flip: bool = True
+    """Embed the mirror image too and add both, as in the published evaluation; twice the cost."""

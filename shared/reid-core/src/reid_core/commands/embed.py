@@ -1,0 +1,203 @@
+"""Features of any images: files, folders or tables in, one array out."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rich
+
+from reid_core.commands.arguments import EmbedArguments
+from reid_core.commands.network import LoadedNetwork
+from reid_core.commands.progress import progress_bar
+from reid_core.data.loader import evaluation_batches
+from reid_core.data.readers.listing import IMAGE_SUFFIXES
+from reid_core.data.stream import ImageStream
+from reid_core.engine.device import choose_device
+from reid_core.errors import ConfigError, DatasetError
+from reid_core.evaluation.features import extract_features
+from reid_core.files import atomic_file
+
+__all__ = ["ImageList", "collect_images", "embed_images", "run_embed", "write_features"]
+
+Progress = Callable[[int, int], None]
+
+# Columns of a table that are copied beside the features, as evaluation needs them.
+_LABELS = ("pid", "camid", "clothes_id", "modality", "split")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageList:
+    """Images to embed.
+
+    Attributes:
+        paths: The files.
+        labels: Column to one text per file; empty where no table was given.
+    """
+
+    paths: list[Path]
+    labels: dict[str, list[str]]
+
+
+def collect_images(sources: Sequence[Path]) -> ImageList:
+    """Find the images that the arguments of ``<method>-embed`` mean.
+
+    Args:
+        sources: Image files; folders, searched through in sorted order; CSV tables with a column
+            ``path`` (relative to the table's folder) and perhaps labels.
+
+    Raises:
+        DatasetError: When a source does not exist, holds no image, or a table has no ``path``.
+    """
+    paths: list[Path] = []
+    rows: list[dict[str, str]] = []
+    for source in sources:
+        if source.suffix.lower() == ".csv":
+            table = list(_read_table(source))
+            paths += [source.parent / row["path"] for row in table]
+            rows += table
+            continue
+        found = _image_files(source)
+        paths += found
+        rows += [{} for _ in found]
+    present = [name for name in _LABELS if any(row.get(name) for row in rows)]
+    return ImageList(paths, {name: [row.get(name) or "" for row in rows] for name in present})
+
+
+def embed_images(
+    loaded: LoadedNetwork, images: ImageList, arguments: EmbedArguments, progress: Progress | None
+) -> dict[str, Any]:
+    """Return the arrays that ``write_features`` writes.
+
+    Features are those of the method's evaluation: image and mirror image, length 1.
+
+    Args:
+        loaded: The network.
+        images: What to embed.
+        arguments: Batch size, device, what to do with damaged files.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        ``features`` (N, D) float32, ``path`` (N,) text, and one array per label column (integers
+        where all its values are).
+
+    Raises:
+        ImageFileError: When an image is damaged (without ``skip_corrupt``).
+    """
+    device = choose_device(arguments.device)
+    stream = ImageStream(
+        images.paths,
+        height=loaded.height,
+        width=loaded.width,
+        skip_corrupt=arguments.skip_corrupt,
+    )
+    batches = evaluation_batches(
+        stream, batch_size=arguments.batch_size, device=device, mean=loaded.mean, std=loaded.std
+    )
+    network = loaded.network.to(device)
+    kept: list[int] = []
+
+    def noted() -> Iterator[Any]:
+        for batch in batches:
+            kept.extend(batch.indices.tolist())
+            yield batch
+
+    features = extract_features(
+        network.embed,  # type: ignore[arg-type]
+        noted(),
+        num_images=len(images.paths),
+        progress=progress,
+    )
+    arrays: dict[str, Any] = {
+        "features": features.numpy()[kept],
+        "path": np.array([images.paths[i].as_posix() for i in kept]),
+    }
+    for name, values in images.labels.items():
+        arrays[name] = _column([values[i] for i in kept])
+    return arrays
+
+
+def run_embed(loaded: LoadedNetwork, arguments: EmbedArguments) -> None:
+    """Do what ``<method>-embed`` was asked for, and say what was written."""
+    images = collect_images(arguments.paths)
+    with progress_bar("embedding") as progress:
+        arrays = embed_images(loaded, images, arguments, progress)
+    write_features(arguments.out, arrays)
+    count, dim = arrays["features"].shape
+    skipped = len(images.paths) - count
+    note = f", {skipped:,} damaged images left out" if skipped else ""
+    rich.print(f"wrote {arguments.out}: {count:,} features of {dim:,} numbers{note}")
+
+
+def write_features(path: Path, arrays: dict[str, Any]) -> None:
+    """Write the arrays as .npz or .parquet (one row per image, features as a list column).
+
+    Raises:
+        ConfigError: When parquet is asked for and pyarrow is not installed.
+        OutputError: When the file cannot be written.
+    """
+    if path.suffix == ".npz":
+        with atomic_file(path) as file:
+            np.savez(file, **arrays)
+        return
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError(
+            'writing .parquet needs pyarrow; pip install "reid-core[parquet]", or write .npz'
+        )
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    features = arrays["features"]
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), features.shape[1])
+    columns = {name: pa.array(value) for name, value in arrays.items() if name != "features"}
+    with atomic_file(path) as file:
+        pq.write_table(pa.table({**columns, "features": rows}), file)
+
+
+def _read_table(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            if "path" not in header:
+                raise DatasetError(
+                    f"{path}: no column 'path'; its first line is {','.join(header)!r}"
+                )
+            reader.fieldnames = header
+            for number, row in enumerate(reader, 2):
+                if not (row["path"] or "").strip():
+                    raise DatasetError(f"{path}, line {number}: the column 'path' is empty")
+                yield {name: (row.get(name) or "").strip() for name in ("path", *_LABELS)}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} is not a comma-separated UTF-8 table: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _image_files(source: Path) -> list[Path]:
+    if source.is_dir():
+        found = sorted(
+            path
+            for path in source.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        )
+        if not found:
+            raise DatasetError(
+                f"{source} holds no image files ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
+        return found
+    if not source.exists():
+        raise DatasetError(f"{source} does not exist; name image files, folders or CSV tables")
+    return [source]
+
+
+def _column(values: Sequence[str]) -> Any:
+    try:
+        return np.array([int(value) for value in values], dtype=np.int64)
+    except ValueError:
+        return np.array(values)

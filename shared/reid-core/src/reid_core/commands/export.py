@@ -1,0 +1,170 @@
+"""Export to ONNX and torch.export, checked against PyTorch before it is reported as done."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rich
+import torch
+from torch import Tensor, nn
+
+from reid_core.commands.arguments import ExportArguments
+from reid_core.commands.network import LoadedNetwork
+from reid_core.errors import ConfigError, ReIDError
+from reid_core.files import atomic_file, write_json
+
+__all__ = ["ExportError", "export_network", "run_export"]
+
+logger = logging.getLogger(__name__)
+
+_TOLERANCE = 1e-4
+_CHECKED_BATCHES = (1, 2, 5)  # not those of the example, so that a frozen batch size is found
+
+
+class ExportError(ReIDError):
+    """The exported file does not compute what the network computes."""
+
+
+def run_export(loaded: LoadedNetwork, arguments: ExportArguments) -> None:
+    """Do what ``<method>-export`` was asked for, and say what was written."""
+    source = loaded.source
+    folder = source if source.is_dir() else source.parent
+    path = arguments.out or folder / f"model.{arguments.format}"
+    difference = export_network(loaded, path, arguments.format, flip=arguments.flip)
+    rich.print(
+        f"wrote {path} and {path.name}.json: images (batch, 3, {loaded.height}, {loaded.width}) "
+        f"in [0, 1] to unit features; largest difference to PyTorch {difference:.1e}"
+    )
+
+
+def export_network(loaded: LoadedNetwork, path: Path, kind: str, *, flip: bool = True) -> float:
+    """Write the test-time network as one file, check it, and put a card beside it.
+
+    The file takes images (B, 3, H, W) float32, RGB in [0, 1], B free, and returns (B, D) float32
+    features of length 1: normalisation and mirror image are inside.
+
+    Args:
+        loaded: The network.
+        path: File to write; appears only when the check has passed.
+        kind: ``onnx`` (needs the extra ``export``) or ``pt2``.
+        flip: Add the features of the mirror image.
+
+    Returns:
+        Largest absolute difference to PyTorch seen in the check.
+
+    Raises:
+        ConfigError: When the kind is unknown or its libraries are not installed.
+        ExportError: When the exported file differs by more than 1e-4.
+        OutputError: When the file cannot be written.
+    """
+    writers: dict[str, Callable[[nn.Module, Tensor, Path], Callable[[Tensor], Tensor]]] = {
+        "onnx": _write_onnx,
+        "pt2": _write_pt2,
+    }
+    if kind not in writers:
+        raise ConfigError(f"format {kind!r} is unknown; choose from {', '.join(writers)}")
+    model = loaded.inference_model(flip=flip)
+    shape = (3, loaded.height, loaded.width)
+    example = torch.rand((3, *shape), generator=torch.Generator().manual_seed(0))
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / f"model.{kind}"
+        run = writers[kind](model, example, draft)
+        difference = _largest_difference(model, run, shape)
+        if not difference <= _TOLERANCE:
+            raise ExportError(
+                f"the {kind} file differs from PyTorch by {difference:.1e} (allowed: "
+                f"{_TOLERANCE:.0e}); nothing was written. Please report this with the versions of "
+                "torch and onnx"
+            )
+        content = draft.read_bytes()
+    with atomic_file(path, needed=len(content)) as file:
+        file.write(content)
+    write_json(path.with_name(f"{path.name}.json"), _card(loaded, kind, flip, difference))
+    return difference
+
+
+def _largest_difference(
+    model: nn.Module, run: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+) -> float:
+    generator = torch.Generator().manual_seed(1)
+    largest = 0.0
+    for batch_size in _CHECKED_BATCHES:
+        images = torch.rand((batch_size, *shape), generator=generator)
+        with torch.inference_mode():
+            expected = model(images)
+        found = run(images)
+        if found.shape != expected.shape:
+            return float("inf")
+        largest = max(largest, float((found - expected).abs().max()))
+    return largest
+
+
+def _write_onnx(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+    missing = [
+        name
+        for name in ("onnx", "onnxscript", "onnxruntime")
+        if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise ConfigError(
+            f"ONNX export needs {', '.join(missing)}; install the extra with "
+            'pip install "reid-core[export]", or use --format pt2'
+        )
+    import onnxruntime
+
+    torch.onnx.export(
+        model,
+        (example,),
+        path,
+        input_names=["images"],
+        output_names=["features"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+    return run
+
+
+def _write_pt2(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+    dynamic = {"images": {0: torch.export.Dim("batch", min=1)}}
+    with torch.no_grad():
+        program = torch.export.export(model, (example,), dynamic_shapes=dynamic)
+    torch.export.save(program, path)
+    module: Any = torch.export.load(path).module()
+
+    def run(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            features: Tensor = module(images)
+        return features
+
+    return run
+
+
+def _card(loaded: LoadedNetwork, kind: str, flip: bool, difference: float) -> dict[str, Any]:
+    return {
+        "method": loaded.method,
+        "format": kind,
+        "source": loaded.source.name,
+        "input": {
+            "name": "images",
+            "shape": ["batch", 3, loaded.height, loaded.width],
+            "dtype": "float32",
+            "values": "RGB in [0, 1], resized with Pillow's bilinear filter",
+        },
+        "output": {"name": "features", "dtype": "float32", "length": 1},
+        "flip": flip,
+        "largest_difference_to_pytorch": difference,
+        "weights": json.loads(json.dumps(dict(loaded.card), default=str)),
+    }

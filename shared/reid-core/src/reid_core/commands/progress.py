@@ -1,0 +1,50 @@
+"""Progress of the parts around training: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import rich
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["progress_bar"]
+
+_LINE_SECONDS = 10.0
+
+
+@contextmanager
+def progress_bar(what: str, *, enabled: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is.
+
+    Args:
+        what: What is done, e.g. ``reading images``.
+        enabled: False on all processes but the first.
+
+    Yields:
+        A function to call with (done, total), from one thread.
+    """
+    console = rich.get_console()
+    if not enabled:
+        yield lambda done, total: None
+    elif console.is_terminal or console.is_jupyter:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        last = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _LINE_SECONDS:
+                last = time.monotonic()
+                console.print(f"{what}: {done:,} of {total:,}", highlight=False)
+
+        yield show

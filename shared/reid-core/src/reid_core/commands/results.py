@@ -1,0 +1,177 @@
+"""What a training or an evaluation leaves: results.json, report.html and the printed table."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rich
+import torch
+
+from reid_core import __version__
+from reid_core.data.fingerprint import fingerprint
+from reid_core.data.sample import ReIDDataset
+from reid_core.evaluation.evaluator import Evaluation
+from reid_core.files import write_json
+from reid_core.report import Citation, Report, ResultRow, Stage, print_results, write_report
+from reid_core.report.assemble import (
+    ap_distributions,
+    cmc_curves,
+    protocol_citations,
+    published_row,
+    ranked_lists,
+    result_row,
+)
+
+__all__ = ["MethodInfo", "Outcome", "describe_device", "print_evaluation", "publish"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodInfo:
+    """What a report says of a method.
+
+    Attributes:
+        name: As in commands, e.g. ``aim``.
+        title: As in papers, e.g. ``AIM``.
+        version: Version of its package.
+        citation: Its publication.
+        published: Protocol name to the figures of the paper, as fractions.
+    """
+
+    name: str
+    title: str
+    version: str
+    citation: str
+    published: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """One evaluated network and where it came from.
+
+    Attributes:
+        evaluation: Features and results of the final network.
+        stage: ``trained`` at the end of a training, ``evaluated`` for given weights.
+        dataset: The data set.
+        earlier: Protocol name to figures of the untrained network; empty where unknown.
+        details: More for results.json: preset, epoch, seed, weights, ...
+        facts: Label to text, for the head of the report.
+        metrics: Records of metrics.jsonl.
+        config: Settings, for the report.
+        command: Command line.
+    """
+
+    evaluation: Evaluation
+    stage: Stage
+    dataset: ReIDDataset
+    earlier: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    metrics: Sequence[Mapping[str, Any]] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+
+def publish(folder: Path, method: MethodInfo, outcome: Outcome, *, queries: int = 8) -> list[Path]:
+    """Write results.json and report.html into ``folder`` and print the table.
+
+    Args:
+        folder: An existing folder.
+        method: The method.
+        outcome: What to show.
+        queries: Ranked lists per protocol.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OutputError: When they cannot be written.
+    """
+    dataset, results = outcome.dataset, outcome.evaluation.summary()
+    record = {
+        "method": method.name,
+        "versions": {f"reid-{method.name}": method.version, "reid-core": __version__},
+        "dataset": dataset.name,
+        "synthetic": dataset.synthetic,
+        "fingerprint": fingerprint(dataset),
+        "notes": list(dataset.notes),
+        **outcome.details,
+        "command": outcome.command,
+        "results": results,
+        "untrained": dict(outcome.earlier),
+        "published": {name: method.published[name] for name in results if name in method.published},
+    }
+    path = folder / "results.json"
+    write_json(path, record)
+    rows = _rows(method, outcome, results)
+    report = _report(folder, method, outcome, rows, queries)
+    files = [path, write_report(report, folder / "report.html")]
+    print_results(rows, synthetic=dataset.synthetic, title=report.title)
+    return files
+
+
+def print_evaluation(label: str, evaluation: Evaluation) -> None:
+    """Print one line per protocol, for the time until the table: rank-1 and mAP in percent."""
+    for name, figures in evaluation.summary().items():
+        rich.print(
+            f"{label}  {name}  rank-1 {figures['rank1']:.1%}  mAP {figures['mAP']:.1%}  "
+            f"[dim](a random ranking: {figures['chance_rank1']:.1%})[/]"
+        )
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device as people know it: the GPU's name, or the processor's number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    kind = "CPU" if device.type == "cpu" else device.type.upper()
+    return f"{kind} ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def _rows(
+    method: MethodInfo, outcome: Outcome, results: Mapping[str, Mapping[str, Any]]
+) -> list[ResultRow]:
+    rows = []
+    for name, figures in results.items():
+        if name in outcome.earlier:
+            rows.append(result_row(name, "untrained", outcome.earlier[name]))
+        rows.append(result_row(name, outcome.stage, figures))
+        if name in method.published:
+            rows.append(published_row(name, method.published[name], method.citation))
+    return rows
+
+
+def _report(
+    folder: Path,
+    method: MethodInfo,
+    outcome: Outcome,
+    rows: Sequence[ResultRow],
+    queries: int,
+) -> Report:
+    dataset, evaluation = outcome.dataset, outcome.evaluation
+    kind = "synthetic " if dataset.synthetic else ""
+    return Report(
+        title=f"{method.title} on {kind}{dataset.name.upper()}",
+        subtitle=folder.resolve().name,
+        method=method.title,
+        dataset=dataset.name.upper(),
+        synthetic=dataset.synthetic,
+        facts={
+            **outcome.facts,
+            "versions": f"reid-{method.name} {method.version}, reid-core {__version__}, "
+            f"PyTorch {torch.__version__}, Python {platform.python_version()}",
+        },
+        rows=rows,
+        metrics=outcome.metrics,
+        curves=cmc_curves(evaluation, outcome.stage),
+        distributions=ap_distributions(evaluation, outcome.stage),
+        ranked=ranked_lists(evaluation, queries=queries),
+        config=outcome.config,
+        command=outcome.command,
+        definitions={
+            result.protocol.name: result.protocol.definition for result in evaluation.results
+        },
+        citations=[Citation(text=method.citation), *protocol_citations(evaluation)],
+    )

@@ -1,0 +1,133 @@
+"""A network on a data set: embed every split once, evaluate under several protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reid_core.config import DataConfig
+from reid_core.data.augment_config import IMAGENET_MEAN, IMAGENET_STD, Channels
+from reid_core.data.cache import ImageCache
+from reid_core.data.loader import EvaluationBatch, evaluation_batches
+from reid_core.data.opening import open_images
+from reid_core.data.sample import ReIDDataset, Sample
+from reid_core.engine.distributed import World, main_first
+from reid_core.evaluation.evaluate import ProtocolResult, evaluate_protocol
+from reid_core.evaluation.features import Embed, extract_split_features, own_share
+from reid_core.evaluation.protocols import Protocol, splits_of
+
+__all__ = ["Evaluation", "Evaluator"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """Features of a data set's test splits, and what they are worth.
+
+    Attributes:
+        samples: Split name to samples; damaged images left out.
+        features: Split name to (N, D) float32 unit features on the CPU.
+        results: One per protocol.
+    """
+
+    samples: Mapping[str, Sequence[Sample]]
+    features: Mapping[str, Tensor]
+    results: tuple[ProtocolResult, ...]
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Return protocol name to figures, ready for JSON."""
+        return {result.protocol.name: result.summary() for result in self.results}
+
+
+class Evaluator:
+    """Evaluates networks on one data set; decodes its images once.
+
+    Args:
+        dataset: The data set.
+        protocols: From ``choose_protocols``.
+        data: Image size, batch size, place of the image cache.
+        device: Where the networks are.
+        world: This process; every process embeds its part and all get all features.
+        mean: Per channel, of values in [0, 1].
+        std: Per channel, of values in [0, 1].
+        progress: Called with (images done, images in all) while a split is decoded.
+    """
+
+    def __init__(
+        self,
+        dataset: ReIDDataset,
+        protocols: Sequence[Protocol],
+        data: DataConfig,
+        *,
+        device: torch.device,
+        world: World,
+        mean: Channels = IMAGENET_MEAN,
+        std: Channels = IMAGENET_STD,
+        progress: Progress | None = None,
+    ) -> None:
+        self.protocols = tuple(protocols)
+        self._dataset = dataset
+        self._data = data
+        self._device = device
+        self._world = world
+        self._mean, self._std = mean, std
+        self._progress = progress
+        self._images: dict[str, ImageCache] = {}
+
+    def __call__(self, embed: Embed, progress: Progress | None = None) -> Evaluation:
+        """Embed the splits that the protocols need, and evaluate.
+
+        Args:
+            embed: From normalised images (B, 3, H, W) to features (B, D), in evaluation mode. The
+                features of an image and its mirror image are added and scaled to length 1.
+            progress: Called with (images embedded, images in all).
+        """
+        self.open_images()
+        samples = {
+            name: cache.select(self._dataset.splits[name]) for name, cache in self._images.items()
+        }
+        features = extract_split_features(embed, samples, self._batches, progress=progress)
+        results = tuple(
+            evaluate_protocol(protocol, samples, features, device=self._device)
+            for protocol in self.protocols
+        )
+        return Evaluation(samples=samples, features=features, results=results)
+
+    def open_images(self) -> None:
+        """Decode the images of all splits that are needed, unless that was done before.
+
+        Raises:
+            ImageFileError: When images are damaged (unless they are to be skipped).
+            OutputError: When the image cache cannot be written.
+        """
+        for name in splits_of(self.protocols):
+            if name not in self._images:
+                self._images[name] = self._open(name)
+
+    def _batches(self, name: str) -> Iterator[EvaluationBatch]:
+        images = self._images[name]
+        world = self._world
+        return evaluation_batches(
+            images,
+            batch_size=self._data.test_batch_size,
+            device=self._device,
+            indices=own_share(
+                len(images), self._data.test_batch_size, world.rank, world.world_size
+            ),
+            mean=self._mean,
+            std=self._std,
+        )
+
+    def _open(self, name: str) -> ImageCache:
+        with main_first(self._world):
+            return open_images(
+                self._dataset.splits[name],
+                self._data,
+                num_processes=self._world.world_size,
+                progress=self._progress,
+            )

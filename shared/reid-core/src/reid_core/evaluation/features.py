@@ -1,0 +1,215 @@
+"""Features of images: image and mirror image through a network, summed, scaled to length 1.
+
+Legend: N images of a list, n of them in one process, B images of a batch, D embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reid_core.data.sample import Sample
+from reid_core.engine.distributed import gather_objects
+from reid_core.errors import ReIDError
+from reid_core.evaluation.rules import Indices
+from reid_core.evaluation.scores import l2_normalize
+
+__all__ = ["Embed", "ImageBatch", "extract_features", "extract_split_features", "own_share"]
+
+Embed = Callable[[Tensor], Tensor]
+"""Images (B, 3, H, W) to embeddings (B, D), not normalised."""
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+# Bytes of features that a process sends at one time.
+_PIECE_BYTES = 2**24
+
+
+class ImageBatch(Protocol):
+    """What feature extraction reads; ``reid_core.data.loader.EvaluationBatch`` is one."""
+
+    @property
+    def images(self) -> Tensor:
+        """(B, 3, H, W), ready for the network; rows from len(indices) on are padding."""
+
+    @property
+    def indices(self) -> Indices:
+        """(n,) int64, positions in the list of the first n rows, 1 <= n <= B."""
+
+
+def own_share(num_images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> Indices:
+    """Return the part of a list that one process embeds: a run of whole batches.
+
+    The batches are those that one process alone would form. Kernels may round an image's result
+    differently in another place of a batch; as every image keeps its place, features are equal to
+    the last bit for any number of processes.
+
+    Args:
+        num_images: N.
+        batch_size: B.
+        rank: This process.
+        world_size: Number of processes.
+
+    Returns:
+        (n,) int64 consecutive positions; none where there are fewer batches than processes.
+    """
+    num_batches = -(-num_images // batch_size)
+    per_process = -(-num_batches // world_size) * batch_size
+    start = min(rank * per_process, num_images)
+    return np.arange(start, min(start + per_process, num_images), dtype=np.int64)
+
+
+def extract_features(
+    embed: Embed,
+    batches: Iterable[ImageBatch],
+    *,
+    num_images: int,
+    flip_test: bool = True,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Embed a list of images.
+
+    The feature of an image x is normalize(f(x) + f(mirrored x)): the sum in float32, then one L2
+    normalisation (``l2_normalize``). f is put into evaluation mode meanwhile.
+
+    In a process group every process gives the batches of its own share of the list
+    (``own_share``), and gets the features of the whole list.
+
+    Args:
+        embed: f: a module, a method of one (``network.embed``), or a function; a function has to
+            see to evaluation mode itself.
+        batches: The images; one batch at a time is held.
+        num_images: N.
+        flip_test: Add the embedding of the mirror image.
+        progress: Called after every batch with the images of this process, done and (about) in
+            all.
+
+    Returns:
+        (N, D) float32 on the CPU. Rows of images that no batch held (unreadable files that were
+        skipped) are NaN.
+
+    Raises:
+        ReIDError: No image was embedded, or f does not return one row per image.
+        PeerError: Another process has stopped.
+    """
+    num_own = -(-num_images // len(gather_objects(None)))
+    own_rows: list[Indices] = []
+    num_done = 0
+    result = torch.empty(0, 0)
+    with _evaluation_mode(embed), torch.inference_mode():
+        for batch in batches:
+            features = _embed(embed, batch.images)
+            if flip_test:
+                features += _embed(embed, batch.images.flip(3))
+            if not own_rows:
+                result = _unfilled(num_images, features.shape[1])
+            result[torch.from_numpy(batch.indices)] = l2_normalize(features[: len(batch.indices)])
+            own_rows.append(batch.indices)
+            num_done += len(batch.indices)
+            if progress is not None:
+                progress(num_done, num_own)
+    return _share(result, own_rows, num_images)
+
+
+def extract_split_features(
+    embed: Embed,
+    splits: Mapping[str, Sequence[Sample]],
+    open_batches: Callable[[str], Iterable[ImageBatch]],
+    *,
+    flip_test: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Embed several splits, each once, whatever number of protocols uses it.
+
+    Args:
+        embed: As in ``extract_features``.
+        splits: Split name to samples; those that ``splits_of`` the protocols names.
+        open_batches: Returns the batches of a split, or of this process's share of it.
+        flip_test: Add the embedding of the mirror image.
+        progress: Called with the images of all splits together.
+
+    Returns:
+        Split name to (N, D) float32 features on the CPU. Splits of the same files share a tensor.
+
+    Raises:
+        ReIDError: As ``extract_features``.
+    """
+    total = sum(len(samples) for samples in splits.values())
+    num_done = 0
+
+    def advance(done: int, _: int) -> None:
+        if progress is not None:
+            progress(num_done + done, total)
+
+    features: dict[str, Tensor] = {}
+    embedded: dict[tuple[Path, ...], Tensor] = {}
+    for name, samples in splits.items():
+        paths = tuple(sample.path for sample in samples)
+        if paths not in embedded:
+            embedded[paths] = extract_features(
+                embed,
+                open_batches(name),
+                num_images=len(samples),
+                flip_test=flip_test,
+                progress=advance,
+            )
+        features[name] = embedded[paths]
+        num_done += len(samples)
+    return features
+
+
+def _embed(embed: Embed, images: Tensor) -> Tensor:
+    features = embed(images)
+    if features.ndim != 2 or len(features) != len(images):
+        raise ReIDError(
+            f"the network returned shape {tuple(features.shape)} for {len(images)} images; "
+            "embeddings (images, D) are expected"
+        )
+    return features.to("cpu", torch.float32)
+
+
+def _unfilled(num_images: int, dim: int) -> Tensor:
+    # An ordinary tensor, not one of inference mode: callers may do with it what they like.
+    with torch.inference_mode(False):
+        return torch.full((num_images, dim), torch.nan)
+
+
+def _share(result: Tensor, own_rows: Sequence[Indices], num_images: int) -> Tensor:
+    """Fill in the rows that other processes embedded."""
+    rows = np.concatenate(own_rows) if own_rows else np.empty(0, np.int64)
+    states = gather_objects((result.shape[1], len(rows)))
+    dim = max(state[0] for state in states)
+    if dim == 0:
+        raise ReIDError(f"none of {num_images} images was embedded: there is no batch")
+    if len(states) == 1:
+        return result
+    if result.shape[1] == 0:
+        result = _unfilled(num_images, dim)
+    step = max(1, _PIECE_BYTES // (4 * dim))
+    for start in range(0, max(state[1] for state in states), step):
+        piece = rows[start : start + step]
+        for other_rows, values in gather_objects((piece, result.numpy()[piece])):
+            result[torch.from_numpy(other_rows)] = torch.from_numpy(values)
+    return result
+
+
+@contextmanager
+def _evaluation_mode(embed: Embed) -> Iterator[None]:
+    """Hold the module behind ``embed`` in evaluation mode; its parts go back as they were."""
+    module = embed if isinstance(embed, nn.Module) else getattr(embed, "__self__", None)
+    training = []
+    if isinstance(module, nn.Module):
+        training = [part for part in module.modules() if part.training]
+        module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

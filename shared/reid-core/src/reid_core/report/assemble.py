@@ -1,0 +1,161 @@
+"""From evaluations to what a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from reid_core.evaluation.evaluate import ProtocolResult, gallery_draws
+from reid_core.evaluation.evaluator import Evaluation
+from reid_core.evaluation.matches import choose_queries, top_matches
+from reid_core.evaluation.rules import Indices, Labels
+from reid_core.evaluation.scores import gather_rows
+from reid_core.report.records import (
+    APDistribution,
+    Citation,
+    CmcCurve,
+    QueryReason,
+    RankedEntry,
+    RankedList,
+    ResultRow,
+    Stage,
+)
+
+__all__ = [
+    "ap_distributions",
+    "cmc_curves",
+    "protocol_citations",
+    "published_row",
+    "ranked_lists",
+    "result_row",
+]
+
+_TOP = 10
+_MAX_JUNK = 3  # enough to see that there is junk; a film of the query would fill the list
+_MAX_RANK = 50
+
+
+def result_row(protocol: str, stage: Stage, figures: Mapping[str, Any]) -> ResultRow:
+    """Return the table row of a protocol's figures (``ProtocolResult.summary``)."""
+    return ResultRow(
+        protocol=protocol,
+        stage=stage,
+        rank1=figures["rank1"],
+        rank5=figures["rank5"],
+        rank10=figures["rank10"],
+        mean_ap=figures["mAP"],
+        mean_inp=figures["mINP"],
+        chance_rank1=figures["chance_rank1"],
+        num_valid=figures["num_valid"],
+        num_queries=figures["num_queries"],
+    )
+
+
+def published_row(protocol: str, figures: Mapping[str, float], citation: str) -> ResultRow:
+    """Return the table row of published figures: ``rank1``, ``mAP``, perhaps ``rank5``."""
+    return ResultRow(
+        protocol=protocol,
+        stage="published",
+        rank1=figures.get("rank1"),
+        rank5=figures.get("rank5"),
+        rank10=figures.get("rank10"),
+        mean_ap=figures.get("mAP"),
+        mean_inp=figures.get("mINP"),
+        source=citation,
+    )
+
+
+def cmc_curves(evaluation: Evaluation, stage: Stage) -> list[CmcCurve]:
+    """Return the CMC of every protocol, up to rank 50."""
+    return [
+        CmcCurve(
+            protocol=result.protocol.name,
+            stage=stage,
+            values=result.cmc(min(_MAX_RANK, result.num_gallery)),
+        )
+        for result in evaluation.results
+    ]
+
+
+def ap_distributions(evaluation: Evaluation, stage: Stage) -> list[APDistribution]:
+    """Return the average precision of all queries (and trials) of every protocol."""
+    return [
+        APDistribution(
+            protocol=result.protocol.name,
+            stage=stage,
+            values=np.concatenate([ranking.average_precision for ranking in result.trials]),
+        )
+        for result in evaluation.results
+    ]
+
+
+def ranked_lists(evaluation: Evaluation, *, queries: int, seed: int = 1) -> list[RankedList]:
+    """Return ranked lists to look at: half of the hardest queries, half random ones.
+
+    Args:
+        evaluation: Features and results; of several draws of a gallery the first is shown.
+        queries: Lists per protocol.
+        seed: Seed of the random choice.
+    """
+    lists: list[RankedList] = []
+    for result in evaluation.results:
+        ranking = result.trials[0]
+        hardest = choose_queries(ranking, (queries + 1) // 2, "hardest")
+        others = choose_queries(ranking, queries, "random", seed)
+        others = others[~np.isin(others, hardest)][: queries // 2]
+        for reason, rows in (("hardest", hardest), ("random", others)):
+            lists += _lists_of(evaluation, result, rows, reason)
+    return lists
+
+
+def protocol_citations(evaluation: Evaluation) -> list[Citation]:
+    """Return the publications of the data sets' protocols, each once."""
+    texts = dict.fromkeys(result.protocol.citation for result in evaluation.results)
+    return [Citation(text=text) for text in texts if text]
+
+
+def _lists_of(
+    evaluation: Evaluation, result: ProtocolResult, rows: Indices, reason: QueryReason
+) -> list[RankedList]:
+    if not len(rows):
+        return []
+    protocol, ranking = result.protocol, result.trials[0]
+    query_samples = evaluation.samples[protocol.query]
+    gallery_samples: Sequence[Any] = evaluation.samples[protocol.gallery]
+    gallery_features: Tensor = evaluation.features[protocol.gallery]
+    gallery = Labels.of(gallery_samples)
+    draw = gallery_draws(protocol, gallery.pids)[0]
+    if draw is not None:
+        gallery_samples = [gallery_samples[row] for row in draw]
+        gallery_features, gallery = gather_rows(gallery_features, draw), gallery.take(draw)
+    heads = top_matches(
+        gather_rows(evaluation.features[protocol.query], rows),
+        gallery_features,
+        Labels.of(query_samples).take(rows),
+        gallery,
+        protocol.match,
+        _TOP + _MAX_JUNK,
+        max_junk=_MAX_JUNK,
+    )
+    lists = []
+    for row, head in zip(rows.tolist(), heads, strict=True):
+        ranks = np.cumsum([match.status != "junk" for match in head])
+        entries = [
+            RankedEntry(sample=gallery_samples[match.gallery_row], status=match.status, score=match.score)
+            for match, rank in zip(head, ranks, strict=True)
+            if rank <= _TOP
+        ]
+        lists.append(
+            RankedList(
+                protocol=protocol.name,
+                query=query_samples[row],
+                entries=entries,
+                average_precision=float(ranking.average_precision[row]),
+                reason=reason,
+                first_hit_rank=int(ranking.first_hit[row]),
+            )
+        )
+    return lists

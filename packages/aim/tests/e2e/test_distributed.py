@@ -31,7 +31,7 @@ def test_two_processes_train(ltcc, small, tmp_path):
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     train = [json.loads(line) for line in lines if '"train"' in line]
     assert [record["epoch"] for record in train] == [0, 1]
-    assert done.stdout.count("ltcc/cloth_changing") == 1, "more than one process printed"
+    assert done.stdout.count("report.html") == 1, "more than one process printed"
     # What two processes left is evaluated by one.
     run_installed("aim-eval", "--weights", "run", "--data", ltcc, "--out", "e", cwd=tmp_path)
     assert figures(tmp_path / "e") == figures(tmp_path / "run")
@@ -48,7 +48,7 @@ def test_a_failing_process_ends_the_other(ltcc, small, tmp_path):
     args = ("--data", ltcc, *small, "--optim.lr", "1e30", "--out", "run")
     done = torchrun("aim-train", *args, cwd=tmp_path, check=False)
     assert done.returncode != 0
-    assert "not finite" in done.stderr + done.stdout
+    assert "in epoch 0, batch" in done.stderr
 
 
 def figures(folder):

@@ -1,0 +1,156 @@
+"""The files of a synthetic data set: images, masks, face crops, labels and the marker."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reid_core import __version__
+from reid_core.data.synthetic.layouts import Layout, Shot, get_layout
+from reid_core.data.synthetic.render import FaceBox
+from reid_core.data.synthetic.spec import SyntheticSpec
+from reid_core.data.synthetic.world import World
+
+__all__ = [
+    "Job",
+    "Label",
+    "digest",
+    "marker_text",
+    "recipe",
+    "write_labels",
+    "write_shot",
+]
+
+# Raised whenever the same seed would give other images.
+_REVISION = 1
+_NOTICE = "Procedurally generated pedestrians. Results on them say nothing about real people."
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made.
+
+    Attributes:
+        name: Name of the layout.
+        seed: Seed of everything.
+        spec: Numbers.
+        write_masks: Whether masks and face crops are written too.
+    """
+
+    name: str
+    seed: int
+    spec: SyntheticSpec
+    write_masks: bool
+
+    @property
+    def layout(self) -> Layout:
+        """The on-disk form."""
+        return get_layout(self.name)
+
+    def shots(self) -> list[Shot]:
+        """List the images."""
+        plan = np.random.SeedSequence((self.seed, self._domain()))
+        return self.layout.plan(self.spec, np.random.default_rng(plan))
+
+    def world(self) -> World:
+        """Return who and what is to be seen."""
+        return World(self.seed, self._domain(), shop_outfits=self.spec.shop_outfits)
+
+    def _domain(self) -> int:
+        return zlib.crc32(self.name.encode("ascii"))
+
+
+@dataclass(frozen=True)
+class Label:
+    """Everything known about one image.
+
+    Attributes:
+        shot: Who, in what, before which camera.
+        appearance: Name of the look; people who wear the same clothes have the same one.
+        face_box: Where the face is, pixels; None where it is not to be seen.
+    """
+
+    shot: Shot
+    appearance: str
+    face_box: FaceBox | None
+
+
+def recipe(job: Job) -> dict[str, Any]:
+    """Return what decides the bytes of a data set, as it stands in the marker."""
+    spec = json.loads(json.dumps(asdict(job.spec)))  # tuples as the lists that JSON reads back
+    return {
+        "revision": _REVISION,
+        "layout": job.name,
+        "seed": job.seed,
+        "spec": spec,
+        "masks": job.write_masks,
+    }
+
+
+def digest(job: Job) -> str:
+    """Return 8 hex digits that name the recipe."""
+    return hashlib.sha256(json.dumps(recipe(job), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def marker_text(job: Job, size_name: str, labels: Sequence[Label]) -> str:
+    """Return the contents of the marker: generator, recipe and counts per split."""
+    counts: dict[str, dict[str, int]] = {}
+    for split in dict.fromkeys(label.shot.split for label in labels):
+        shots = [label.shot for label in labels if label.shot.split == split]
+        counts[split] = {
+            "images": len(shots),
+            "pids": len({shot.pid for shot in shots}),
+            "outfits": len({(shot.pid, shot.outfit) for shot in shots}),
+        }
+    head = {"generator": "reid-core", "version": __version__, "notice": _NOTICE, "size": size_name}
+    return json.dumps({**head, **recipe(job), "counts": counts}, indent=2) + "\n"
+
+
+def write_shot(job: Job, world: World, shot: Shot, folder: Path) -> Label:
+    """Render an image and write it, with mask and face crop where they are wanted.
+
+    The folders must exist, except those of masks and faces.
+    """
+    rendered = world.photograph(shot, job.spec.height)
+    _save(rendered.image, folder / shot.path)
+    if job.write_masks:
+        # PNG whatever the images are: label maps must not be compressed with loss.
+        stem = PurePosixPath(shot.path).with_suffix(".png")
+        for kind, pixels in (("masks", rendered.mask), ("faces", rendered.face_crop())):
+            if pixels is not None:
+                path = folder / kind / stem
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _save(pixels, path)
+    appearance = world.outfit(shot.pid, shot.outfit, is_shared=shot.is_shared).appearance
+    return Label(shot, appearance, rendered.face_box)
+
+
+def write_labels(path: Path, labels: Sequence[Label]) -> None:
+    """Write one row per image: path, labels, and the face box (empty where there is none)."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        face = [f"face_{side}" for side in FaceBox._fields]
+        writer.writerow(["path", "split", "pid", "camera", "outfit", "appearance", *face])
+        for label in labels:
+            shot, box = label.shot, label.face_box
+            corners = ["", "", "", ""] if box is None else list(box)
+            row = [shot.path, shot.split, shot.pid, shot.camera, shot.outfit, label.appearance]
+            writer.writerow([*row, *corners])
+
+
+def _save(pixels: NDArray[np.uint8], path: Path) -> None:
+    image = Image.fromarray(pixels)
+    if path.suffix == ".jpg":
+        image.save(path, quality=92, subsampling=0)
+    else:
+        image.save(path, compress_level=3)

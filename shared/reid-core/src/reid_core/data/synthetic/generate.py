@@ -1,0 +1,208 @@
+"""Making of whole data sets: into a folder of the user's, or into the cache."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from reid_core.data.layout import SYNTHETIC_MARKER
+from reid_core.data.synthetic.files import Job, digest, marker_text, recipe, write_labels
+from reid_core.data.synthetic.spec import Size, SyntheticSpec, resolve_size
+from reid_core.data.synthetic.workers import choose_workers, write_shots
+from reid_core.errors import ConfigError, OutputError
+from reid_core.files import output_error, user_cache_folder
+
+__all__ = ["ensure_synthetic", "synthesize"]
+
+_logger = logging.getLogger(__name__)
+
+# A run killed half-way leaves its temporary folder behind; the next one clears it after a day, when
+# it cannot belong to a run that is still going.
+_STALE_SECONDS = 24 * 3600
+
+
+def synthesize(
+    layout: str,
+    root: Path,
+    *,
+    seed: int = 1,
+    size: Size | SyntheticSpec = "demo",
+    write_masks: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a synthetic data set in the on-disk layout of a published one.
+
+    The folder appears at once when it is complete: an interrupted call leaves nothing that a
+    reader could take for a data set. It holds the images under their authors' naming, a
+    ``labels.csv`` with everything known about each image, and ``synthetic.json``, which marks the
+    data set as generated. A complete one made from the same recipe is reused.
+
+    Args:
+        layout: ``ltcc``, ``prcc`` or ``last``.
+        root: Folder that is to hold the data set's own folder; made if missing.
+        seed: Seed of everything, >= 0. The same seed gives the same bytes, whatever the number of
+            workers, with the same versions of NumPy and Pillow.
+        size: ``tiny``, ``demo``, ``full`` or the numbers themselves.
+        write_masks: Also write ``masks/`` (label maps, 8-bit PNG of `Part` values) and ``faces/``
+            (crops of the visible faces) beside the images, each a mirror of the image tree.
+        overwrite: Whether a different synthetic data set may be replaced. Anything that does not
+            carry the marker is never touched.
+        workers: Processes; None takes the available cores where it pays.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The data set's own folder, e.g. ``root/LTCC_ReID``.
+
+    Raises:
+        ConfigError: Unknown layout or size, or a negative seed.
+        OutputError: The folder holds something else, or could not be written.
+    """
+    if seed < 0 or (workers is not None and workers < 1):
+        raise ConfigError(f"seed={seed}, workers={workers}; seed must be >= 0 and workers >= 1")
+    job = Job(layout, seed, resolve_size(size), write_masks)
+    folder = Path(root) / job.layout.folder
+    name = size if isinstance(size, str) else "custom"
+    try:
+        if _is_reusable(folder, job, overwrite=overwrite):
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
+        partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(4)}")
+        try:
+            partial.mkdir()
+            _fill(partial, job, name, workers, progress)
+            _publish(partial, folder, job, overwrite=overwrite)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return folder
+
+
+def ensure_synthetic(
+    layout: str,
+    *,
+    size: Size | SyntheticSpec = "demo",
+    seed: int = 1,
+    cache_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Return a synthetic data set from the cache, made there on first use.
+
+    Args:
+        layout: As for `synthesize`.
+        size: As for `synthesize`.
+        seed: As for `synthesize`.
+        cache_dir: Cache; None is `reid_core.files.user_cache_folder`.
+        progress: As for `synthesize`; not called where the data set is there already.
+
+    Returns:
+        The data set's own folder. Its parent holds nothing else.
+
+    Raises:
+        ConfigError: Unknown layout or size, or a negative seed.
+        OutputError: The cache cannot be written.
+    """
+    job = Job(layout, seed, resolve_size(size), write_masks=False)
+    name = size if isinstance(size, str) else "custom"
+    cache = user_cache_folder() if cache_dir is None else Path(cache_dir)
+    root = cache / "synthetic" / f"{layout}-{name}-seed{seed}-{digest(job)}"
+    return synthesize(layout, root, seed=seed, size=size, overwrite=True, progress=progress)
+
+
+def _fill(
+    folder: Path,
+    job: Job,
+    size_name: str,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write images, labels and, last, the marker."""
+    shots = job.shots()
+    for parent in sorted({(folder / shot.path).parent for shot in shots}):
+        parent.mkdir(parents=True, exist_ok=True)
+    number = choose_workers(len(shots)) if workers is None else workers
+    labels = []
+    for label in write_shots(job, shots, folder, number):
+        labels.append(label)
+        if progress is not None:
+            progress(len(labels), len(shots))
+    write_labels(folder / "labels.csv", labels)
+    marker = marker_text(job, size_name, labels)
+    (folder / SYNTHETIC_MARKER).write_text(marker, encoding="utf-8", newline="\n")
+
+
+def _is_reusable(folder: Path, job: Job, *, overwrite: bool) -> bool:
+    """Tell whether the folder is the wanted data set; False means that it may be written.
+
+    Raises:
+        OutputError: The folder is taken.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    found = _read_marker(folder)
+    if found is None:
+        raise OutputError(
+            f"{folder} is there already and is no synthetic data set (it holds no "
+            f"{SYNTHETIC_MARKER}), so it is left alone; choose another folder or move it away"
+        )
+    wanted = recipe(job)
+    different = sorted(key for key in wanted if found.get(key) != wanted[key])
+    if different and not overwrite:
+        raise OutputError(
+            f"{folder} holds another synthetic data set (it differs in {', '.join(different)}); "
+            "choose another folder, remove it, or allow it to be overwritten"
+        )
+    if different:
+        return False
+    lost = [shot.path for shot in job.shots() if not _has_content(folder / shot.path)]
+    if lost:
+        _logger.warning(
+            "%s has lost %d of its images, such as %s; it is made again", folder, len(lost), lost[0]
+        )
+    return not lost
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _read_marker(folder: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((folder / SYNTHETIC_MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_ours = isinstance(found, dict) and found.get("generator") == "reid-core"
+    return found if is_ours else None
+
+
+def _publish(partial: Path, folder: Path, job: Job, *, overwrite: bool) -> None:
+    """Move a complete data set into place, unless another process was faster."""
+    if _is_reusable(folder, job, overwrite=overwrite):
+        return
+    if folder.exists():
+        # Renamed first: the old one is there or gone, never half gone.
+        old = folder.with_name(f"{partial.name}-old")
+        folder.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not _is_reusable(folder, job, overwrite=False):
+            raise
+
+
+def _remove_stale(folder: Path) -> None:
+    for path in folder.parent.glob(f".{folder.name}.partial-*"):
+        with suppress(OSError):  # another process may be clearing it too
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(path)

@@ -1,0 +1,193 @@
+"""Which images a data set consists of and what its authors call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from reid_core.data.synthetic.spec import SyntheticSpec
+from reid_core.errors import ConfigError
+
+__all__ = ["LAYOUTS", "Layout", "LayoutName", "Shot", "get_layout"]
+
+LayoutName = Literal["ltcc", "prcc", "last"]
+
+LAYOUTS: tuple[LayoutName, ...] = ("ltcc", "prcc", "last")
+"""The layouts that can be written, by the names of their readers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One image to be made.
+
+    Attributes:
+        path: File below the data set's own folder, with forward slashes.
+        split: Split that the reader puts it into.
+        pid: Identity as in the file name.
+        outfit: Index among the outfits of the person, from 0.
+        is_shared: Whether the outfit comes from the shop.
+        camera: Camera, from 0.
+        take: Number of the image among those of the person.
+    """
+
+    path: str
+    split: str
+    pid: int
+    outfit: int
+    is_shared: bool
+    camera: int
+    take: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The on-disk form of one published data set.
+
+    Attributes:
+        name: Name of its reader.
+        folder: The data set's own folder.
+        plan: Lists the images; depends on its arguments only.
+    """
+
+    name: LayoutName
+    folder: str
+    plan: Callable[[SyntheticSpec, np.random.Generator], list[Shot]]
+
+
+def get_layout(name: str) -> Layout:
+    """Return a layout.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    match name:
+        case "ltcc":
+            return Layout("ltcc", "LTCC_ReID", _plan_ltcc)
+        case "prcc":
+            return Layout("prcc", "prcc", _plan_prcc)
+        case "last":
+            return Layout("last", "last", _plan_last)
+    raise ConfigError(f"no synthetic layout is called {name!r}; choose {', '.join(LAYOUTS)}")
+
+
+class _Roll:
+    """Collects shots; numbers the takes of each person and decides who shops where."""
+
+    def __init__(self, spec: SyntheticSpec, rng: np.random.Generator) -> None:
+        self.shots: list[Shot] = []
+        self._spec = spec
+        self._rng = rng
+        self._takes: dict[int, int] = {}
+        self._shared: dict[tuple[int, int], bool] = {}
+
+    def add(self, path: str, split: str, pid: int, outfit: int, camera: int) -> None:
+        take = self._takes.setdefault(pid, 0)
+        self._takes[pid] += 1
+        if (pid, outfit) not in self._shared:
+            spec = self._spec
+            chance = spec.train_sharing if split == "train" else spec.test_sharing
+            self._shared[pid, outfit] = bool(self._rng.uniform() < chance)
+        is_shared = self._shared[pid, outfit]
+        self.shots.append(Shot(path, split, pid, outfit, is_shared, camera, take))
+
+
+def _plan_ltcc(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
+    """LTCC: <split>/<pid>_<outfit>_c<camera>_<frame>.png; outfits and cameras count from 1."""
+    roll = _Roll(spec, rng)
+    pids = [int(pid) for pid in rng.permutation(spec.train_pids + spec.test_pids)]
+    most_outfits = max(spec.outfits[1], spec.test_outfits[1])
+    most_images = max(spec.train_images, spec.query_images + spec.gallery_images)
+    # Frame numbers say nothing about the person, as in the original.
+    frames = iter(rng.permutation(2 * len(pids) * most_outfits * most_images).tolist())
+
+    def add(folder: str, split: str, pid: int, outfit: int, camera: int) -> None:
+        name = f"{pid:03d}_{outfit + 1}_c{camera + 1}_{next(frames):06d}.png"
+        roll.add(f"{folder}/{name}", split, pid, outfit, camera)
+
+    for pid in sorted(pids[: spec.train_pids]):
+        for outfit in range(_between(rng, spec.outfits)):
+            for camera in _cameras(spec, rng, spec.train_images):
+                add("train", "train", pid, outfit, camera)
+    test_pids = pids[spec.train_pids :]
+    never_change = set(test_pids[: round(spec.single_outfit * spec.test_pids)])
+    for pid in sorted(test_pids):
+        for outfit in range(1 if pid in never_change else _between(rng, spec.test_outfits)):
+            cameras = _cameras(spec, rng, spec.query_images + spec.gallery_images)
+            for rank, camera in enumerate(cameras):
+                is_query = rank < spec.query_images
+                folder, split = ("query", "query") if is_query else ("test", "gallery")
+                add(folder, split, pid, outfit, camera)
+    return roll.shots
+
+
+def _plan_prcc(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
+    """PRCC: rgb/{train,val}/<pid>/<A|B|C>_*.jpg and rgb/test/<A|B|C>/<pid>/*.jpg.
+
+    Everybody wears the first outfit before cameras A and B and the second before camera C.
+    Validation shows the training people; the test set's A is the gallery, B and C are queries.
+    A person has about as many images as in the other layouts, evenly over the cameras.
+    """
+    roll = _Roll(spec, rng)
+    train_images = max(1, round(sum(spec.outfits) / 2 * spec.train_images / 3))
+    per_outfit = spec.query_images + spec.gallery_images
+    test_images = max(1, round(sum(spec.test_outfits) / 2 * per_outfit / 3))
+    pids = [int(pid) + 1 for pid in rng.permutation(spec.train_pids + spec.test_pids)]
+    cameras = list(zip("ABC", (0, 0, 1), range(3), strict=True))
+    for pid in sorted(pids[: spec.train_pids]):
+        for split, count in (("train", train_images), ("val", 1)):
+            for letter, outfit, camera in cameras:
+                for _ in range(count):
+                    name = f"{letter}_cropped_rgb{len(roll.shots):03d}.jpg"
+                    roll.add(f"rgb/{split}/{pid:03d}/{name}", split, pid, outfit, camera)
+    splits = ("gallery", "query_same", "query_diff")
+    for pid in sorted(pids[spec.train_pids :]):
+        for letter, outfit, camera in cameras:
+            for _ in range(test_images):
+                path = f"rgb/test/{letter}/{pid:03d}/cropped_rgb{len(roll.shots):03d}.jpg"
+                roll.add(path, splits[camera], pid, outfit, camera)
+    return roll.shots
+
+
+def _plan_last(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
+    """LaST: train/<pid>/<pid>_mv<film>_<frame>_<outfit>.jpg and {val,test}/{query,gallery}.
+
+    Outfits are named in training only. A query shows an outfit that the gallery lacks, so that
+    this layout's one protocol, which knows no clothes, is a change of clothes.
+    """
+    roll = _Roll(spec, rng)
+    last_val = spec.train_pids + spec.val_pids
+    pids = [int(pid) for pid in rng.permutation(last_val + spec.test_pids)]
+
+    def name(pid: int, camera: int) -> str:
+        return f"{pid:06d}_mv{camera + 1:03d}_{len(roll.shots):05d}"
+
+    for pid in sorted(pids[: spec.train_pids]):
+        for outfit in range(_between(rng, spec.outfits)):
+            for camera in _cameras(spec, rng, spec.train_images):
+                path = f"train/{pid:06d}/{name(pid, camera)}_{outfit:02d}.jpg"
+                roll.add(path, "train", pid, outfit, camera)
+    parts = (("val", "val_", pids[spec.train_pids : last_val]), ("test", "", pids[last_val:]))
+    for folder, prefix, members in parts:
+        for pid in sorted(members):
+            num_outfits = _between(rng, spec.test_outfits)
+            for camera in _cameras(spec, rng, spec.query_images):
+                path = f"{folder}/query/{name(pid, camera)}.jpg"
+                roll.add(path, f"{prefix}query", pid, 0, camera)
+            for outfit in range(min(1, num_outfits - 1), num_outfits):
+                for camera in _cameras(spec, rng, spec.gallery_images):
+                    path = f"{folder}/gallery/{pid:06d}/{name(pid, camera)}.jpg"
+                    roll.add(path, f"{prefix}gallery", pid, outfit, camera)
+    return roll.shots
+
+
+def _between(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
+    return int(rng.integers(bounds[0], bounds[1] + 1))
+
+
+def _cameras(spec: SyntheticSpec, rng: np.random.Generator, count: int) -> list[int]:
+    """Draw cameras in random order; none comes again before every other one came."""
+    order = rng.permutation(spec.cameras)
+    return [int(order[i % spec.cameras]) for i in range(count)]

@@ -1,0 +1,103 @@
+"""The people, wardrobes and cameras of one synthetic data set."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from reid_core.data.synthetic.layouts import Shot
+from reid_core.data.synthetic.people import Person, draw_person
+from reid_core.data.synthetic.pose import draw_pose
+from reid_core.data.synthetic.render import RenderedImage, render
+from reid_core.data.synthetic.scene import Camera, draw_camera, draw_heading
+from reid_core.data.synthetic.wardrobe import Outfit, draw_outfit
+
+__all__ = ["World", "WornOutfit"]
+
+# Purpose of a random stream; part of its seed, so that no two purposes share numbers.
+_PERSON, _SHELF, _OWN_OUTFIT, _SHOP_OUTFIT, _CAMERA, _IMAGE = range(6)
+# Width of a detector's box over its height.
+_BOX_ASPECT = (0.36, 0.43)
+
+
+class WornOutfit(NamedTuple):
+    """An outfit on a person.
+
+    Attributes:
+        outfit: The clothes.
+        appearance: Name of the look; people who wear the same clothes have the same one.
+    """
+
+    outfit: Outfit
+    appearance: str
+
+
+class World:
+    """Draws each person, outfit, camera and image from the seed and its own number alone.
+
+    So an image does not depend on which others are made, in which order, or in which process.
+    """
+
+    def __init__(self, seed: int, domain: int, *, shop_outfits: int) -> None:
+        """Describe a world.
+
+        Args:
+            seed: Seed of the data set, >= 0.
+            domain: Separates worlds of the same seed: each layout has its own people.
+            shop_outfits: Outfits in each department of the shop.
+        """
+        self._entropy = (seed, domain)
+        self._shop_outfits = shop_outfits
+
+    def person(self, pid: int) -> Person:
+        """Return a person."""
+        return draw_person(self._rng(_PERSON, pid))
+
+    def camera(self, number: int) -> Camera:
+        """Return a camera."""
+        return draw_camera(self._rng(_CAMERA, number), number)
+
+    def outfit(self, pid: int, index: int, *, is_shared: bool) -> WornOutfit:
+        """Return an outfit of a person; no two of a person's outfits look the same.
+
+        Args:
+            pid: Person.
+            index: Number of the outfit, from 0.
+            is_shared: Whether it comes from the shop. Who has bought everything there wears
+                something of their own.
+        """
+        presentation = self.person(pid).presentation
+        if is_shared and index < self._shop_outfits:
+            department = int(presentation >= 0.5)
+            item = int(self._rng(_SHELF, pid).permutation(self._shop_outfits)[index])
+            rng = self._rng(_SHOP_OUTFIT, department, item)
+            return WornOutfit(
+                draw_outfit(rng, 0.25 + 0.5 * department), f"shop-{department}-{item}"
+            )
+        rng = self._rng(_OWN_OUTFIT, pid, index)
+        return WornOutfit(draw_outfit(rng, presentation), f"own-{pid}-{index}")
+
+    def photograph(self, shot: Shot, height: int) -> RenderedImage:
+        """Render an image.
+
+        Args:
+            shot: Who, wearing what, before which camera.
+            height: Pixels for an average camera; others see people larger or smaller.
+        """
+        camera = self.camera(shot.camera)
+        rng = self._rng(_IMAGE, shot.pid, shot.take)
+        pose = draw_pose(rng, draw_heading(rng, camera))
+        rows = round(height * camera.resolution)
+        return render(
+            self.person(shot.pid),
+            self.outfit(shot.pid, shot.outfit, is_shared=shot.is_shared).outfit,
+            camera,
+            pose,
+            rng,
+            height=rows,
+            width=round(rows * float(rng.uniform(*_BOX_ASPECT))),
+        )
+
+    def _rng(self, *purpose: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence((*self._entropy, *purpose)))

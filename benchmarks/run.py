@@ -69,7 +69,8 @@ def parse(argv: Sequence[str], matrix: Mapping[str, Any]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="runs per method (default: 1)")
     parser.add_argument("--preset", help="paper or demo; default: paper (demo if synthetic)")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="run folders")
-    options, options.overrides = parser.parse_known_args(argv)
+    options, overrides = parser.parse_known_args(argv)
+    options.overrides = overrides
     known = {row["method"] for row in matrix["rows"] if row["dataset"] == options.dataset}
     unknown = set(options.methods or ()) - known
     if unknown:

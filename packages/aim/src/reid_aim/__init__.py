@@ -3,8 +3,7 @@
 Yang, Lin, Zhong, Wu, Wang, "Good is Bad: Causality Inspired Cloth-debiasing for Cloth-changing
 Person Re-identification", CVPR 2023.
 
-``AIM`` is the network of the paper; ``load_network`` reads our weights and the authors' checkpoints.
-Both are imported when they are asked for, so that commands answer at once.
+``AIM`` is the network of the paper; ``load_network`` reads our weights and the authors'. imported when they are asked for, so that commands answer at once.
 """
 
 from __future__ import annotations

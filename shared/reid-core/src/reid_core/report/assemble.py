@@ -106,8 +106,8 @@ def ranked_lists(evaluation: Evaluation, *, queries: int, seed: int = 1) -> list
         hardest = choose_queries(ranking, (queries + 1) // 2, "hardest")
         others = choose_queries(ranking, queries, "random", seed)
         others = others[~np.isin(others, hardest)][: queries // 2]
-        for reason, rows in (("hardest", hardest), ("random", others)):
-            lists += _lists_of(evaluation, result, rows, reason)
+        lists += _lists_of(evaluation, result, hardest, "hardest")
+        lists += _lists_of(evaluation, result, others, "random")
     return lists
 
 
@@ -143,11 +143,11 @@ def _lists_of(
     lists = []
     for row, head in zip(rows.tolist(), heads, strict=True):
         ranks = np.cumsum([match.status != "junk" for match in head])
-        entries = [
-            RankedEntry(sample=gallery_samples[match.gallery_row], status=match.status, score=match.score)
-            for match, rank in zip(head, ranks, strict=True)
-            if rank <= _TOP
-        ]
+        entries = []
+        for match, rank in zip(head, ranks, strict=True):
+            sample = gallery_samples[match.gallery_row]
+            if rank <= _TOP:
+                entries.append(RankedEntry(sample=sample, status=match.status, score=match.score))
         lists.append(
             RankedList(
                 protocol=protocol.name,

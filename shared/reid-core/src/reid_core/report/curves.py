@@ -105,7 +105,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _training_group(name: str) -> str:
     groups = {"loss": "Loss terms", "acc": "Batch accuracies"}
-    return groups.get(re.split("[_/]", name)[0], "Learning rate and others")
+    return groups.get(re.split("[^a-z]", name)[0], "Learning rate and others")
 
 
 def _small_chart(name: str, values: Mapping[float, float]) -> str:

@@ -3,7 +3,8 @@
 Yang, Lin, Zhong, Wu, Wang, "Good is Bad: Causality Inspired Cloth-debiasing for Cloth-changing
 Person Re-identification", CVPR 2023.
 
-``AIM`` is the network of the paper; ``load_network`` reads our weights and the authors'. imported when they are asked for, so that commands answer at once.
+``AIM`` is the network of the paper; ``load_network`` reads our weights and the authors' files. Both
+are imported on their first use, so that the commands answer at once.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """Run a package's tests: unit, parity with the official numbers, installed commands."""
     session.install(*editable(package), *group("test"), *group("export"))
-    session.run("pytest", f"{PACKAGES[package].as_posix()}/tests", *session.posargs)
+    # As the commands do: see reid_core.cli.run_command.
+    env = {"OMP_WAIT_POLICY": "PASSIVE"}
+    session.run("pytest", f"{PACKAGES[package].as_posix()}/tests", *session.posargs, env=env)
 
 
 @nox.session(tags=["test"], default=False)

@@ -188,20 +188,20 @@ def paper(dataset: str) -> AIMConfig:
 
 
 def demo(dataset: str = "ltcc") -> AIMConfig:
-    """Small backbone and images: minutes on two CPU cores. Made for synthetic data.
+    """Minutes on two CPU cores: a shallow network, small images. Made for synthetic data.
 
-    Everything but sizes, schedule and learning rate is as in the paper: the same losses in the same
-    order, the second stage starting after a part of the epochs.
+    The losses, their order, weights and the learning rate are the paper's; what is smaller is the
+    network, the images, the chunks of the batches and the number of epochs.
     """
     return replace(
         paper(dataset),
         data=DataConfig(dataset=dataset, height=128, width=64, test_batch_size=64),
-        model=ModelConfig(backbone="resnet18", weights="none"),
-        optim=OptimConfig(milestones=(9, 11)),
-        loss=LossConfig(start_epoch_adv=6, start_epoch_cc=6),
-        epochs=12,
+        model=ModelConfig(backbone="resnet10", weights="none"),
+        optim=OptimConfig(milestones=(7, 9)),
+        loss=LossConfig(start_epoch_adv=4, start_epoch_cc=4),
+        epochs=10,
         batch_size=32,
-        num_instances=8,
+        num_instances=4,
         run=RunConfig(eval_every=0),
     )
 

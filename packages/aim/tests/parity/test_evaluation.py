@@ -13,6 +13,7 @@ TOLERANCE = 1e-9  # golden README: exact ranking
 
 # Block of the file: rule, and where its queries and gallery labels come from.
 RULES = {"standard": "standard", "SC": "same_clothes", "CC": "cloth_changing"}
+NO_MATCH = "CC_all_queries_without_match"
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,7 @@ def relabelled(labels, **arrays):
 
 def assert_block(ranking: Ranking, block):
     """Compare the means, the counts, and every valid query."""
+    assert block["CMC"]
     curve = ranking.cmc(len(block["CMC"]))
     np.testing.assert_allclose(curve, block["CMC"], rtol=0, atol=TOLERANCE)
     assert ranking.mean_ap == pytest.approx(block["mAP"], abs=TOLERANCE)
@@ -88,7 +90,7 @@ def test_prcc_like(blocks, case, name, camera):
 
 @pytest.mark.parametrize(
     ("name", "match"),
-    [("standard", "standard"), ("CC_all_queries_without_match", "cloth_changing")],
+    [("standard", "standard"), (NO_MATCH, "cloth_changing")],
 )
 def test_last_like(blocks, case, name, match):
     query_features, gallery_features, query, gallery = case
@@ -102,9 +104,22 @@ def test_last_like(blocks, case, name, match):
     assert_block(ranking, blocks["last_like"][name])
 
 
+def test_no_block_of_the_file_is_left_out(blocks):
+    assert {name for name, block in blocks.items() if isinstance(block, dict)} == {
+        *RULES,
+        "prcc_like",
+        "last_like",
+    }
+    nested = {"prcc_like": {"same", "diff"}, "last_like": {"standard", NO_MATCH}}
+    for name, expected in nested.items():
+        inner = {key for key, block in blocks[name].items() if isinstance(block, dict)}
+        assert inner == expected, name
+
+
 def test_single_shot_draws(golden):
     prcc = golden.json("readers.json")["prcc"]
     expected = prcc["single_shot_gallery_idx"]
+    assert expected
     pids = [pid for _, pid, _, _ in prcc["gallery"]]
     draws = single_shot_draws(pids, len(expected))
     assert {str(trial): draw.tolist() for trial, draw in enumerate(draws)} == expected

@@ -42,6 +42,7 @@ def test_ours_written_officially_has_the_official_entries_in_order(listed, netwo
 
 def test_entry_and_parameter_counts(listed, network):
     written = official_state_dicts(network)
+    assert set(listed["counts_entries_params"]) == set(PARTS)
     for part, (num_entries, num_parameters) in listed["counts_entries_params"].items():
         state = written[f"{part}_state_dict"]
         trained = [

@@ -51,6 +51,7 @@ def norms(inputs, module, out, cotangent):
 
 
 def assert_norms(found, expected, what):
+    assert expected, what
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=TOLERANCE), f"{what}: {name}"
 

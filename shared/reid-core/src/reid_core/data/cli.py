@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,9 +37,6 @@ Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``reid-data`` with ``argv`` (default: the process's arguments) and leave the process."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # File names need not be printable in the terminal's encoding.
-        sys.stdout.reconfigure(errors="backslashreplace")
     commands: dict[str, Callable[..., None]] = {
         "list": show_list,
         "synthesize": synthesize_data,

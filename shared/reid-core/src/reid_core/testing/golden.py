@@ -22,6 +22,7 @@ __all__ = [
     "fill_images",
     "fill_module",
     "fill_state_dict",
+    "fill_weight",
 ]
 
 
@@ -130,8 +131,9 @@ def assert_parity(
     found = np.asarray(actual, dtype=np.float64)
     wanted = np.asarray(expected, dtype=np.float64)
     assert found.shape == wanted.shape, f"{what}: shape {found.shape}, golden {wanted.shape}"
-    scale = float(np.abs(wanted).max()) if wanted.size else 0.0
-    error = float(np.abs(found - wanted).max()) if wanted.size else 0.0
+    assert wanted.size, f"{what}: the golden array is empty"
+    scale = float(np.abs(wanted).max())
+    error = float(np.abs(found - wanted).max())
     assert error <= tolerance * scale, (
         f"{what}: max difference {error:.3e} at scale {scale:.3e}, "
         f"ratio {error / scale if scale else float('inf'):.3e} > {tolerance:.1e}"

@@ -3,11 +3,7 @@
 import json
 import socket
 
-import pytest
-
 from reid_core.testing.commands import run_installed
-
-pytest.importorskip("torch.distributed")
 
 
 def torchrun(*args, cwd, check=True):

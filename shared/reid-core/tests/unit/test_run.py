@@ -211,9 +211,9 @@ def test_plain_progress_lines_name_all_terms(tmp_path, capsys, monkeypatch):
     assert lines[0].startswith("epoch 1/3  batch 1/5  loss_main ")
     assert "waiting for data" in lines[0]
     assert lines[0].endswith("left")
-    (summary,) = [line for line in lines if line.startswith("epoch 2/3  loss_main")]
-    assert "loss_side" in summary
-    assert "lr_main 0.01" in summary
+    (summary,) = [line for line in lines if line.startswith("epoch 2/3  main ")]
+    assert "side" in summary
+    assert "lr  0.01  0.05" in summary
 
 
 def test_progress_bar_on_a_terminal(tmp_path, monkeypatch):

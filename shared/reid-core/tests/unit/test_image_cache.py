@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -394,20 +395,46 @@ def test_pickle_of_a_file_that_is_gone(paths: list[Path], tmp_path: Path) -> Non
         pickle.loads(data)
 
 
-def build_and_sum(paths: list[Path], folder: Path, barrier: Any, sums: Any) -> None:
-    barrier.wait()
-    sums.put(int(build(paths, folder).images.sum(dtype=np.int64)))
+BUILD_AND_SUM = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from reid_core.data.cache import ImageCache
+
+height, width, folder, *paths = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+cache = ImageCache.build(
+    [Path(path) for path in paths],
+    height=int(height),
+    width=int(width),
+    folder=Path(folder),
+    num_threads=2,
+)
+print(int(cache.images.sum(dtype=np.int64)))
+"""
 
 
 def test_processes_that_build_at_once(paths: list[Path], tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, sums = context.Barrier(2), context.Queue()
-    arguments = (paths, tmp_path / "cache", barrier, sums)
-    processes = [context.Process(target=build_and_sum, args=arguments) for _ in range(2)]
+    arguments = [str(value) for value in (HEIGHT, WIDTH, tmp_path / "cache", *paths)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", BUILD_AND_SUM, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
     for process in processes:
-        process.start()
-    found = {sums.get(timeout=120) for _ in processes}
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
-        process.join()
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    found = {int(process.communicate(timeout=120)[0]) for process in processes}
     assert found == {int(build(paths).images.sum(dtype=np.int64))}
     assert len(list((tmp_path / "cache").iterdir())) == 1

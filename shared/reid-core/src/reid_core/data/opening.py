@@ -25,6 +25,9 @@ Progress = Callable[[int, int], None]
 # Where the size of the memory cannot be asked for (Windows), a small machine is assumed.
 _ASSUMED_MEMORY = 8 * 2**30
 
+# Bytes of a cache beyond which crops are enlarged when they are drawn, with the same result.
+_ENLARGED_LIMIT = 16 * 2**30
+
 
 def open_dataset(config: DataConfig, progress: Progress | None = None) -> ReIDDataset:
     """Read the data set that the settings name; generate it first where they say ``synthetic``.
@@ -73,6 +76,10 @@ def open_images(
         OutputError: When the cache cannot be written.
     """
     spec = CacheSpec(height=config.height, width=config.width, crop_scale=crop_scale)
+    if spec.record_bytes * len(samples) > _ENLARGED_LIMIT:
+        # The enlarged copies save time and cost more than half of the space; LaST's need 20 GB.
+        crop_scale = None
+        spec = CacheSpec(height=config.height, width=config.width)
     in_memory = config.cache == "memory"
     if config.cache == "auto":
         needed = spec.record_bytes * len(samples) * num_processes

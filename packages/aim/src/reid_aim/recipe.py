@@ -22,6 +22,7 @@ from reid_core.commands.progress import progress_bar
 from reid_core.commands.results import (
     MethodInfo,
     Outcome,
+    describe_dataset,
     describe_device,
     print_evaluation,
     publish,
@@ -78,6 +79,10 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
         with run.main_first(), show("drawing synthetic people") as progress:
             dataset = open_dataset(config.data, progress)
         require_trainable(dataset, clothes=True)
+        if run.is_main:
+            settings = f"preset {preset}, " if preset else ""
+            print(f"AIM on {describe_dataset(dataset)}")
+            print(f"{settings}{describe_device(run.device)}, run folder {run.folder}", flush=True)
         evaluator = build_evaluator(config, dataset, run)
         loader = build_loader(config, dataset, run)
         with run.main_first():  # start weights are downloaded once

@@ -39,12 +39,12 @@ def progress_bar(what: str, *, enabled: bool = True) -> Iterator[Callable[[int, 
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
-        last = time.monotonic()
+        next_line = 0.0  # the first call makes a line, so that the start is never silent
 
         def show(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= _LINE_SECONDS:
-                last = time.monotonic()
+            nonlocal next_line
+            if time.monotonic() >= next_line:
+                next_line = time.monotonic() + _LINE_SECONDS
                 console.print(f"{what}: {done:,} of {total:,}", highlight=False)
 
         yield show

@@ -26,7 +26,14 @@ from reid_core.report.assemble import (
     result_row,
 )
 
-__all__ = ["MethodInfo", "Outcome", "describe_device", "print_evaluation", "publish"]
+__all__ = [
+    "MethodInfo",
+    "Outcome",
+    "describe_dataset",
+    "describe_device",
+    "print_evaluation",
+    "publish",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +127,15 @@ def print_evaluation(label: str, evaluation: Evaluation) -> None:
             f"{label}  {name}  rank-1 {figures['rank1']:.1%}  mAP {figures['mAP']:.1%}  "
             f"[dim](a random ranking: {figures['chance_rank1']:.1%})[/]"
         )
+
+
+def describe_dataset(dataset: ReIDDataset) -> str:
+    """Describe a data set in a few words: name, whether synthetic, training images and people."""
+    kind = "synthetic " if dataset.synthetic else ""
+    return (
+        f"{kind}{dataset.name.upper()}: {len(dataset.train):,} training images of "
+        f"{dataset.num_pids:,} people"
+    )
 
 
 def describe_device(device: torch.device) -> str:

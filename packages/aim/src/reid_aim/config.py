@@ -15,6 +15,7 @@ __all__ = [
     "DATASETS",
     "PRESETS",
     "PUBLISHED",
+    "SOURCE",
     "AIMConfig",
     "LossConfig",
     "ModelConfig",
@@ -235,6 +236,8 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "prcc/cloth_changing": {"rank1": 0.579, "mAP": 0.583},
 }
 """Figures of the paper by protocol, as fractions."""
+
+SOURCE = "Yang et al., CVPR 2023"
 
 CITATION = (
     "Yang, Lin, Zhong, Wu, Wang: Good is Bad: Causality Inspired Cloth-debiasing for "

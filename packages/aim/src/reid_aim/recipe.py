@@ -13,7 +13,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from reid_aim import __version__
-from reid_aim.config import CITATION, PUBLISHED, AIMConfig
+from reid_aim.config import CITATION, PUBLISHED, SOURCE, AIMConfig
 from reid_aim.loading import network_card
 from reid_aim.model import AIM, IDBranch
 from reid_aim.step import AIMOptimizers, TrainingStep, build_optimizers
@@ -46,7 +46,12 @@ from reid_core.report import read_metrics
 __all__ = ["AIM_INFO", "build_model", "build_schedules", "train"]
 
 AIM_INFO = MethodInfo(
-    name="aim", title="AIM", version=__version__, citation=CITATION, published=PUBLISHED
+    name="aim",
+    title="AIM",
+    version=__version__,
+    citation=CITATION,
+    source=SOURCE,
+    published=PUBLISHED,
 )
 
 

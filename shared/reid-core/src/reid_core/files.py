@@ -101,10 +101,22 @@ def write_json(path: Path, value: Mapping[str, Any], *, advice: str = "") -> Non
 
 
 def user_cache_folder() -> Path:
-    """Return the folder for what can be made again: ``REID_CACHE``, or the platform's own place."""
+    """Return the folder for what can be made again: ``REID_CACHE``, or the platform's own place.
+
+    Raises:
+        OutputError: When there is no home folder to put it in.
+    """
     chosen = os.environ.get("REID_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
+    try:
+        return Path(chosen).expanduser() if chosen else _platform_cache_folder()
+    except RuntimeError as error:  # pathlib's, for a user without a home folder (containers)
+        raise OutputError(
+            "there is no home folder to keep images in between runs; name a folder with the "
+            "environment variable REID_CACHE"
+        ) from error
+
+
+def _platform_cache_folder() -> Path:
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,8 @@ class MethodInfo:
         name: As in commands, e.g. ``aim``.
         title: As in papers, e.g. ``AIM``.
         version: Version of its package.
-        citation: Its publication.
+        citation: Its publication, for the list of references.
+        source: The publication in a few words, beside its figures.
         published: Protocol name to the figures of the paper, as fractions.
     """
 
@@ -52,6 +54,7 @@ class MethodInfo:
     title: str
     version: str
     citation: str
+    source: str
     published: Mapping[str, Mapping[str, float]]
 
 
@@ -155,7 +158,7 @@ def _rows(
             rows.append(result_row(name, "untrained", outcome.earlier[name]))
         rows.append(result_row(name, outcome.stage, figures))
         if name in method.published:
-            rows.append(published_row(name, method.published[name], method.citation))
+            rows.append(published_row(name, method.published[name], method.source))
     return rows
 
 
@@ -176,8 +179,9 @@ def _report(
         synthetic=dataset.synthetic,
         facts={
             **outcome.facts,
-            "versions": f"reid-{method.name} {method.version}, reid-core {__version__}, "
-            f"PyTorch {torch.__version__}, Python {platform.python_version()}",
+            "packages": f"reid-{method.name} {method.version}, reid-core {__version__}",
+            "runtime": f"PyTorch {torch.__version__}, Python {platform.python_version()}",
+            "finished": time.strftime("%Y-%m-%d %H:%M"),
         },
         rows=rows,
         metrics=outcome.metrics,

@@ -161,6 +161,8 @@ class ImageCache:
             if progress is not None:
                 progress(len(paths), len(paths))
         else:
+            size = len(paths) * spec.record_bytes / 1e9
+            _log.info("keeping decoded images in %s (%.1f GB)", file.path, size)
             mapped = file.write(
                 partial(_encode_all, spec, paths, skip_corrupt, threads, progress),
                 num_records=len(paths),

@@ -41,7 +41,7 @@ _HEADER_BYTES = 64
 _RESERVE_BYTES = 16 * 2**20
 _ADVICE = (
     "Free some space, choose a folder on another disk with --data.cache-dir, or keep the images in "
-    "memory with --data.cache memory."
+    "memory with --data.cache memory (--cache-dir and --cache where nothing is trained)."
 )
 # A writer touches its temporary file many times a second; after an hour it is dead.
 _ABANDONED_SECONDS = 3600.0

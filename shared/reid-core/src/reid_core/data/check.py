@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from reid_core.data.fingerprint import fingerprint
+from reid_core.data.prefetch import available_cpus
 from reid_core.data.readers import READERS, CountDifference, Reading, read_dataset
 from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.data.tables import camera_table, outfit_table, split_table
@@ -116,7 +116,7 @@ def _unreadable(
 ) -> Iterator[str]:
     """Decode all images in threads (Pillow releases the lock) and yield what went wrong."""
     done = 0
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, available_cpus())) as pool:
         for start in range(0, len(paths), _CHUNK):
             for fault in pool.map(_fault, paths[start : start + _CHUNK]):
                 done += 1

@@ -93,7 +93,7 @@ def describe_failures(failures: Sequence[ImageFileError], num_images: int) -> st
     return (
         f"{len(failures):,} of {num_images:,} images cannot be read:\n{lines}\n"
         "Restore these files from the data set's archive, or leave them out with "
-        "--data.skip-corrupt."
+        "--data.skip-corrupt (--skip-corrupt where nothing is trained)."
     )
 
 

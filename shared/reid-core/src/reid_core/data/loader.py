@@ -229,7 +229,7 @@ def evaluation_batches(
         source: ``ImageCache``, or ``ImageStream`` for a folder too large to keep.
         batch_size: Rows of every batch, the last one included.
         device: Where the batches go.
-        indices: Positions to yield (``inference_indices`` of a process); by default all.
+        indices: Positions to yield, e.g. ``own_share`` of a process; by default all.
         mean: Per channel, of values in [0, 1].
         std: Per channel, of values in [0, 1].
         num_threads: Threads that read; each works on one batch, so about 2 ``num_threads`` batches

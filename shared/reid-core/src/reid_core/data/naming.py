@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from reid_core.errors import ConfigError
 
-__all__ = ["SYNTHETIC_LAYOUTS", "check_layout", "is_synthetic", "name_dataset"]
+__all__ = ["SYNTHETIC_LAYOUTS", "LayoutName", "check_layout", "is_synthetic", "name_dataset"]
 
-SYNTHETIC_LAYOUTS = ("ltcc", "prcc", "last")
+LayoutName = Literal["ltcc", "prcc", "last"]
+
+SYNTHETIC_LAYOUTS: tuple[LayoutName, ...] = ("ltcc", "prcc", "last")
 """Data sets whose layout the generator writes."""
 
 _SYNTHETIC = "synthetic"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from reid_core.config import DataConfig
@@ -24,6 +25,12 @@ Progress = Callable[[int, int], None]
 
 # Where the size of the memory cannot be asked for (Windows), a small machine is assumed.
 _ASSUMED_MEMORY = 8 * 2**30
+
+# Where Linux tells the memory limit of a container, cgroup version 2 and 1.
+_CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 # Bytes of a cache beyond which crops are enlarged when they are drawn, with the same result.
 _ENLARGED_LIMIT = 16 * 2**30
@@ -101,7 +108,12 @@ def open_images(
 
 
 def _memory_size() -> int:
+    """Return the bytes of the machine's memory, or of the container's share of it."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     except (AttributeError, OSError, ValueError):
-        return _ASSUMED_MEMORY
+        sizes = [_ASSUMED_MEMORY]
+    for file in _CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # there is none, or it says "max"
+            sizes.append(int(file.read_text(encoding="ascii")))
+    return min(sizes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -86,13 +86,6 @@ class ReIDDataset:
     def num_clothes(self) -> int:
         """Number of outfits in the training split; 0 where it has no outfit labels."""
         return count_clothes(self.train)
-
-    def map_splits(
-        self, change: Callable[[Sequence[Sample]], Sequence[Sample]], *notes: str
-    ) -> ReIDDataset:
-        """Return a copy with ``change`` applied to every split and ``notes`` added."""
-        splits = {name: change(samples) for name, samples in self.splits.items()}
-        return replace(self, splits=splits, notes=self.notes + notes)
 
 
 def count_pids(samples: Iterable[Sample]) -> int:

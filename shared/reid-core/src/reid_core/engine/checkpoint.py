@@ -112,7 +112,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     state = dict(vars(checkpoint))
     needed = _check_plain(state, "checkpoint")
-    advice = f"The checkpoint before stays; make room, then continue with --resume {path.parent}."
+    advice = "Free some space and start again, or choose a folder on another disk with --out."
+    if path.exists():
+        advice = (
+            f"The checkpoint before stays; make room, then continue with --resume {path.parent}."
+        )
     with atomic_file(path, needed=needed, advice=advice) as file:
         torch.save(state, file)
 

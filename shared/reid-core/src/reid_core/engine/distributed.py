@@ -92,6 +92,8 @@ def read_world(environment: Mapping[str, str] | None = None) -> World:
     values = os.environ if environment is None else environment
     if "WORLD_SIZE" not in values and "RANK" not in values:
         return World()
+    if values.get("WORLD_SIZE") == "1" and "LOCAL_RANK" not in values:
+        return World()  # job schedulers describe a job of one process so
     names = ["RANK", "WORLD_SIZE", "LOCAL_RANK"]
     if values.get("WORLD_SIZE") != "1":
         names += ["MASTER_ADDR", "MASTER_PORT"]

@@ -170,10 +170,14 @@ def _contents(folder: Path) -> list[str]:
 
 def _make_numbered(parent: Path, name: str) -> Path:
     """Make ``parent/name-<n>`` with the first free n from 1; safe among racing processes."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a file, a link to nowhere: no number would help
+        raise output_error(parent, error) from error
     for number in count(1):
         path = parent / f"{name}-{number}"
         try:
-            path.mkdir(parents=True)
+            path.mkdir()
         except FileExistsError:
             continue
         except OSError as error:

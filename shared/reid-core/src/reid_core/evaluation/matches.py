@@ -14,7 +14,7 @@ from torch import Tensor
 from reid_core.errors import ProtocolError
 from reid_core.evaluation.inputs import check_inputs
 from reid_core.evaluation.ranking import Ranking
-from reid_core.evaluation.rules import Indices, Labels, Match, find_pairs
+from reid_core.evaluation.rules import Indices, Labels, Match, MatchStatus, find_pairs
 from reid_core.evaluation.scores import (
     FLOAT32_RANGE,
     Scores,
@@ -26,9 +26,7 @@ from reid_core.evaluation.scores import (
     product_tolerance,
 )
 
-__all__ = ["MatchStatus", "TopMatch", "choose_queries", "top_matches"]
-
-MatchStatus = Literal["right", "wrong", "junk"]
+__all__ = ["TopMatch", "choose_queries", "top_matches"]
 
 # In the order in which entries of equal score are listed.
 _STATUSES: tuple[MatchStatus, ...] = ("wrong", "junk", "right")

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from reid_core.data.readers import READERS
 from reid_core.data.sample import ReIDDataset
 from reid_core.errors import ProtocolError
 from reid_core.evaluation.applicability import applicable
@@ -45,22 +46,6 @@ _COMMON = (
     "ranked by the cosine of their features. AP has one step per match, without interpolation; an "
     "image of another identity with exactly the score of a match ranks before it."
 )
-
-_VC_CLOTHES = (
-    "Wan et al., When Person Re-identification Meets Changing Clothes, CVPR Workshops 2020"
-)
-_PAPERS = {
-    "ltcc": "Qian et al., Long-Term Cloth-Changing Person Re-identification, ACCV 2020",
-    "prcc": "Yang, Wu and Zheng, Person Re-identification by Contour Sketch under Moderate "
-    "Clothing Change, TPAMI 2021",
-    "last": "Shu et al., Large-Scale Spatio-Temporal Person Re-identification: Algorithms and "
-    "Benchmark, TCSVT 2022",
-    "vcclothes": _VC_CLOTHES,
-    "vcclothes_sc": _VC_CLOTHES,
-    "vcclothes_cc": _VC_CLOTHES,
-    "deepchange": "Xu and Zhu, DeepChange: A Long-Term Person Re-Identification Benchmark with "
-    "Clothes Change, ICCV 2023",
-}
 
 # Names of readers that share the protocols of one's own images.
 _CUSTOM = ("custom", "csv", "folder")
@@ -99,7 +84,8 @@ class Protocol:
     @property
     def citation(self) -> str:
         """Publication that the images and splits come from; empty for one's own."""
-        return _PAPERS.get(self.dataset, "")
+        reader = READERS.get(self.dataset)
+        return "" if reader is None else reader.info.paper
 
     @property
     def splits(self) -> tuple[str, str]:

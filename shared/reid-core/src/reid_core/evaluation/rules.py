@@ -17,9 +17,11 @@ import numpy.typing as npt
 from reid_core.data.sample import Sample
 from reid_core.errors import ProtocolError
 
-__all__ = ["MATCH_RULES", "Indices", "Labels", "Match", "MatchRule", "PairTable", "find_pairs"]
+__all__ = ["MATCH_RULES", "Indices", "Labels", "Match", "MatchRule", "MatchStatus", "PairTable", "find_pairs"]
 
 Match = Literal["standard", "cloth_changing", "same_clothes"]
+MatchStatus = Literal["right", "wrong", "junk"]
+"""Of an entry of a ranked list: a match, another identity, or left out by the rule."""
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 

@@ -86,7 +86,7 @@ def print_results(
 
 def _mark_source(row: ResultRow, synthetic: bool, sources: list[str]) -> str:
     """Return the number of the row's note, and add the note where it is new."""
-    words = [row.source] if row.source else []
+    words = [row.source.rstrip(".")] if row.source else []
     if row.stage == "published":
         words.append("from the paper")
         if synthetic:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid_core.data.sample import Sample
+from reid_core.evaluation.rules import MatchStatus
 
 __all__ = [
     "APDistribution",
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 Stage = Literal["untrained", "trained", "evaluated", "published"]
-MatchStatus = Literal["right", "wrong", "junk"]
 QueryReason = Literal["hardest", "random"]
 
 logger = logging.getLogger(__name__)

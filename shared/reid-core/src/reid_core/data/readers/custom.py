@@ -29,7 +29,7 @@ class CustomImage(NamedTuple):
 def label_splits(images: Sequence[CustomImage]) -> tuple[dict[str, list[Sample]], list[str]]:
     """Turn the labels into numbers.
 
-    Identities and cameras that are all decimal numbers keep them; otherwise their names are
+    Identities and cameras that are all decimal numbers (of at most 18 digits) keep them; otherwise their names are
     numbered in sorted order over all splits. Where any image lacks a camera, each image becomes a
     camera of its own, so that the same-camera rule of the protocols removes nothing.
 
@@ -64,6 +64,7 @@ def label_splits(images: Sequence[CustomImage]) -> tuple[dict[str, list[Sample]]
 
 def _number(names: Iterable[str]) -> Mapping[str, int]:
     names = set(names)
-    if all(name.isascii() and name.isdecimal() for name in names):
+    # Longer numbers do not fit into int64, the type of all label arrays.
+    if all(name.isascii() and name.isdecimal() and len(name) <= 18 for name in names):
         return {name: int(name) for name in names}
     return relabel(names)

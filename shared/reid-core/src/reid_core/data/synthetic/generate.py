@@ -116,7 +116,12 @@ def ensure_synthetic(
     name = size if isinstance(size, str) else "custom"
     cache = user_cache_folder() if cache_dir is None else Path(cache_dir)
     root = cache / "synthetic" / f"{layout}-{name}-seed{seed}-{digest(job)}"
-    return synthesize(layout, root, seed=seed, size=size, overwrite=True, progress=progress)
+    try:
+        return synthesize(layout, root, seed=seed, size=size, overwrite=True, progress=progress)
+    except OutputError as error:
+        if cache_dir is not None:
+            raise
+        raise OutputError(f"{error} The environment variable REID_CACHE names another one.") from error
 
 
 def _fill(

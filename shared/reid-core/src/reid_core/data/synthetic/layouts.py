@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from reid_core.data.naming import SYNTHETIC_LAYOUTS, LayoutName
+from reid_core.data.readers.last import LAST
+from reid_core.data.readers.ltcc import LTCC
+from reid_core.data.readers.prcc import PRCC
 from reid_core.data.synthetic.spec import SyntheticSpec
 from reid_core.errors import ConfigError
 
 __all__ = ["LAYOUTS", "Layout", "LayoutName", "Shot", "get_layout"]
 
-LayoutName = Literal["ltcc", "prcc", "last"]
-
-LAYOUTS: tuple[LayoutName, ...] = ("ltcc", "prcc", "last")
+LAYOUTS = SYNTHETIC_LAYOUTS
 """The layouts that can be written, by the names of their readers."""
 
 
@@ -65,11 +66,11 @@ def get_layout(name: str) -> Layout:
     """
     match name:
         case "ltcc":
-            return Layout("ltcc", "LTCC_ReID", _plan_ltcc)
+            return Layout("ltcc", LTCC.folder, _plan_ltcc)
         case "prcc":
-            return Layout("prcc", "prcc", _plan_prcc)
+            return Layout("prcc", PRCC.folder, _plan_prcc)
         case "last":
-            return Layout("last", "last", _plan_last)
+            return Layout("last", LAST.folder, _plan_last)
     raise ConfigError(f"no synthetic layout is called {name!r}; choose {', '.join(LAYOUTS)}")
 
 

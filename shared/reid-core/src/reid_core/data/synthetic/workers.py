@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from reid_core.data.prefetch import available_cpus
 from reid_core.data.synthetic.files import Job, Label, write_shot
 from reid_core.data.synthetic.layouts import Shot
 
@@ -27,8 +27,7 @@ def choose_workers(num_shots: int) -> int:
     """Return a number of processes that suits the machine and the amount of work."""
     if num_shots < _MIN_SHOTS_FOR_WORKERS or multiprocessing.current_process().daemon:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, _MAX_WORKERS)
+    return min(available_cpus(), _MAX_WORKERS)
 
 
 def write_shots(job: Job, shots: Sequence[Shot], folder: Path, workers: int) -> Iterator[Label]:

@@ -46,7 +46,7 @@ def network_card(config: AIMConfig, branch: IDBranch) -> dict[str, Any]:
     }
 
 
-def load_network(path: Path) -> LoadedNetwork:
+def load_network(path: str | Path) -> LoadedNetwork:
     """Load AIM's test-time network (the identity branch).
 
     Args:
@@ -56,6 +56,7 @@ def load_network(path: Path) -> LoadedNetwork:
     Raises:
         CheckpointError: When the file is missing, damaged, unsafe, or another method's.
     """
+    path = Path(path)
     if not path.is_dir() and path.suffix != ".safetensors":
         checkpoint = read_official(path)
         return LoadedNetwork(

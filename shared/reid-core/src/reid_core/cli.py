@@ -135,6 +135,10 @@ def parse_train(
     if chosen["config"] and chosen["preset"]:
         raise ConfigError("--config and --preset exclude each other; give one of them")
     source = chosen["config"] or (chosen["resume"] if _is_run(chosen["resume"]) else None)
+    if chosen["resume"] is not None and not Path(chosen["resume"]).exists():
+        raise ConfigError(
+            f"--resume {chosen['resume']}: there is no such run folder (or checkpoint file)"
+        )
     dataset = chosen["dataset"]
     if dataset is not None and dataset not in datasets:
         raise ConfigError(f"--dataset {dataset!r} is unknown; choose from {', '.join(datasets)}")

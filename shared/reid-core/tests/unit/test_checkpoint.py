@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from reid_core.engine import Checkpoint, read_checkpoint, save_checkpoint
+from reid_core.engine import checkpoint as checkpoint_module
 from reid_core.engine.checkpoint import check_resumable, restore_objects
 from reid_core.errors import CheckpointError, OutputError
 
@@ -78,6 +79,18 @@ def test_plain_values_of_all_kinds_are_read_back(tmp_path):
 def test_missing_folder(tmp_path):
     with pytest.raises(OutputError, match="No such file or directory"):
         save_checkpoint(tmp_path / "no" / "last.pt", make_checkpoint())
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_advice_on_a_full_disk_names_only_what_is_there(tmp_path, monkeypatch, exists):
+    def refuse(path, *, needed, advice):
+        raise OutputError(f"disk full. {advice}")
+
+    if exists:
+        save_checkpoint(tmp_path / "last.pt", make_checkpoint())
+    monkeypatch.setattr(checkpoint_module, "atomic_file", refuse)
+    with pytest.raises(OutputError, match="--resume" if exists else "--out"):
+        save_checkpoint(tmp_path / "last.pt", make_checkpoint())
 
 
 @pytest.mark.parametrize(

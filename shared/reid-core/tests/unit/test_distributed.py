@@ -47,9 +47,9 @@ def test_one_process_alone(environment):
     assert World().is_main
 
 
-def test_one_process_under_torchrun():
-    environment = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    assert read_world(environment) == World()
+@pytest.mark.parametrize("local_rank", [{"LOCAL_RANK": "0"}, {}], ids=["torchrun", "scheduler"])
+def test_one_process_that_was_told_so(local_rank):
+    assert read_world({"RANK": "0", "WORLD_SIZE": "1", **local_rank}) == World()
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from reid_core.errors import OutputError
-from reid_core.files import atomic_file, remove_leftovers, write_json
+from reid_core.files import atomic_file, remove_leftovers, user_cache_folder, write_json
 
 
 def names(folder):
@@ -100,6 +101,19 @@ def test_missing_folder(tmp_path):
         atomic_file(tmp_path / "b/a"),
     ):
         pass
+
+
+def test_cache_folder_of_a_user_without_home(monkeypatch):
+    def refuse():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("REID_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", refuse)
+    with pytest.raises(OutputError, match="REID_CACHE"):
+        user_cache_folder()
+    monkeypatch.setenv("REID_CACHE", "here")
+    assert user_cache_folder() == Path("here")
 
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path):

@@ -80,6 +80,15 @@ def test_little_memory_means_a_file(dataset, config, monkeypatch):
     assert open_images(dataset.train, config).file is not None
 
 
+def test_a_container_has_less_memory_than_its_machine(tmp_path, monkeypatch):
+    limits = {"number": "123456789\n", "no limit": "max\n"}
+    for name, text in limits.items():
+        (tmp_path / name).write_text(text)
+    files = [tmp_path / name for name in (*limits, "absent")]
+    monkeypatch.setattr(opening, "_CONTAINER_LIMITS", files)
+    assert opening._memory_size() == 123456789
+
+
 def test_enlarged_copies_are_left_out_of_huge_caches(dataset, config, monkeypatch):
     kept = open_images(dataset.train, config, crop_scale=1.125)
     assert kept.enlarged is not None

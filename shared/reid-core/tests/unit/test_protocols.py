@@ -159,18 +159,27 @@ def test_protocols_asked_for_are_taken_once_and_in_order():
 
 
 @pytest.mark.parametrize(
-    ("gallery", "notes"),
+    ("gallery", "notes", "warning"),
     [
-        (GALLERY, []),
-        (images((1, 1, 0)), ["share no camera"]),
-        (images((1, 0, 0)), ["no image of query has a match in gallery; all results will be 0"]),
+        (GALLERY, [], ""),
+        (images((1, 1, 0)), ["share no camera"], ""),
+        (images((1, 0, 0)), [], "no image of query has a match in gallery; all results will be 0"),
     ],
 )
-def test_notes(gallery, notes):
+def test_notes(gallery, notes, warning):
     found = applicable(PROTOCOLS["ltcc/standard"], {"query": QUERY, "gallery": gallery})
     assert found.ok
     assert len(found.notes) == len(notes)
     assert all(part in note for note, part in zip(found.notes, notes, strict=True))
+    assert warning in found.warning
+    assert bool(found.warning) == bool(warning)
+
+
+@pytest.mark.parametrize("names", [(), ("standard",)])
+def test_protocols_without_any_match_are_announced(caplog, names):
+    chosen = choose_protocols(dataset(query=QUERY, gallery=images((1, 0, 0))), names)
+    assert "ltcc/standard" in {protocol.name for protocol in chosen}
+    assert "ltcc/standard: no image of query has a match" in caplog.text
 
 
 def test_single_shot_draws_are_those_of_the_global_generator():

@@ -109,6 +109,12 @@ def test_csv_with_least_columns_and_byte_order_mark(tmp_path: Path) -> None:
     )
 
 
+def test_numbers_too_long_for_an_array_are_names(tmp_path: Path) -> None:
+    text = f"path,pid,split\na.jpg,{9 * 10**18},query\nb.jpg,{10**20},gallery\n"
+    dataset = load_dataset("csv", write_table(tmp_path, text))
+    assert [s.pid for split in ("query", "gallery") for s in dataset.splits[split]] == [1, 0]
+
+
 def test_csv_paths_may_be_absolute_and_unusual(tmp_path: Path) -> None:
     image = tmp_path / "elsewhere \xfc" / "x, y.jpg"
     write_images(image.parent, [image.name])

@@ -175,6 +175,14 @@ def test_default_folders_are_numbered(tmp_path, monkeypatch):
     assert folders == [Path("runs/toy-ltcc-1"), Path("runs/toy-ltcc-2")]
 
 
+@POSIX
+def test_default_folder_behind_a_dangling_link(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(OutputError, match="cannot write runs"):
+        Run.start(RunConfig(device="cpu"), method="toy", version="1", config={})
+
+
 def test_numeric_settings_are_taken_back(tmp_path):
     before = (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32)
     settings = RunConfig(out=tmp_path, device="cpu", threads=2)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reid_core.data.naming import SYNTHETIC_LAYOUTS
 from reid_core.data.synthetic import LAYOUTS, SIZES, ensure_synthetic, synthesize
 from reid_core.data.synthetic.files import Job
 from reid_core.errors import ConfigError, OutputError
@@ -221,10 +220,6 @@ def test_bad_arguments_are_named(tmp_path, arguments, message):
 def test_bad_numbers_are_named(change, message):
     with pytest.raises(ConfigError, match=message):
         replace(TINY, **change)
-
-
-def test_layout_names_agree_with_the_commands():
-    assert LAYOUTS == SYNTHETIC_LAYOUTS
 
 
 def test_it_works_without_torch():

@@ -149,9 +149,10 @@ def check_batching(
 def inference_indices(num_images: int, rank: int = 0, world_size: int = 1) -> Indices:
     """Return the shard of a list that one process embeds in the official code of CAL and AIM.
 
-    ``reid_core.evaluation.own_share`` is used here instead: its shards are whole batches, so features
-    do not depend on the number of processes. All shards have the same length, ceil(num_images / world_size); the last ones are padded with
+    All shards have the same length, ceil(num_images / world_size); the last ones are padded with
     the last index. Gathered in rank order and cut to ``num_images`` they are the whole list.
+    Evaluation here uses ``reid_core.evaluation.own_share``, whose shards are whole batches, so that
+    features do not depend on the number of processes.
 
     Args:
         num_images: Length of the list.

@@ -22,11 +22,13 @@ class Applicability:
     Attributes:
         protocol: Name of the protocol.
         problem: What is missing and what that switches off; empty where it can be used.
-        notes: What to know of the result although it can be used.
+        warning: Why the result will be worthless although it can be computed; empty elsewhere.
+        notes: What to know of the result.
     """
 
     protocol: str
     problem: str = ""
+    warning: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -44,8 +46,8 @@ def applicable(protocol: Protocol, splits: Mapping[str, Sequence[Sample]]) -> Ap
 
     Returns:
         A problem where a split is missing or empty, outfit labels are missing though the rule asks
-        for them, or no identity of the query is in the gallery. Notes where the same-camera rule
-        removes nothing, or no query has a match.
+        for them, or no identity of the query is in the gallery. A warning where no query has a
+        match, a note where the same-camera rule removes nothing.
     """
     problem = _missing_split(protocol, splits)
     if problem:
@@ -67,13 +69,14 @@ def applicable(protocol: Protocol, splits: Mapping[str, Sequence[Sample]]) -> Ap
             "same-camera rule leaves nothing out"
         )
     pairs = find_pairs(Labels.of(query), Labels.of(gallery), protocol.match)
+    warning = ""
     if not pairs.positive.any():
-        notes.append(
+        warning = (
             f"{protocol.name}: no image of {protocol.query} has a match in {protocol.gallery}; "
             "all results will be 0. Check the camera labels"
             + (" and the outfit labels" if MATCH_RULES[protocol.match].needs_clothes else "")
         )
-    return Applicability(protocol=protocol.name, notes=tuple(notes))
+    return Applicability(protocol=protocol.name, warning=warning, notes=tuple(notes))
 
 
 def _missing_split(protocol: Protocol, splits: Mapping[str, Sequence[Sample]]) -> str:

@@ -249,7 +249,8 @@ def choose_protocols(dataset: ReIDDataset, names: Sequence[str] = ()) -> tuple[P
     Args:
         dataset: The data set as read.
         names: Protocols asked for, in full or without the data set's name. Where none are, the
-            default ones of the data set that its labels allow; those left out are logged.
+            default ones of the data set that its labels allow; those left out are logged, as are
+            those for which no query has a match.
 
     Returns:
         The protocols, each once.
@@ -260,9 +261,10 @@ def choose_protocols(dataset: ReIDDataset, names: Sequence[str] = ()) -> tuple[P
     if names:
         chosen = dict.fromkeys(get_protocol(name, dataset.name) for name in names)
         for protocol in chosen:
-            problem = applicable(protocol, dataset.splits).problem
-            if problem:
-                raise ProtocolError(problem)
+            found = applicable(protocol, dataset.splits)
+            if found.problem:
+                raise ProtocolError(found.problem)
+            _warn(found.warning)
         return tuple(chosen)
     usable, problems = [], []
     for protocol in protocols_for(dataset.name):
@@ -271,6 +273,7 @@ def choose_protocols(dataset: ReIDDataset, names: Sequence[str] = ()) -> tuple[P
         found = applicable(protocol, dataset.splits)
         if found.ok:
             usable.append(protocol)
+            _warn(found.warning)
         else:
             problems.append(found.problem)
     if not usable:
@@ -278,5 +281,10 @@ def choose_protocols(dataset: ReIDDataset, names: Sequence[str] = ()) -> tuple[P
             f"{dataset.name} in {dataset.root} cannot be evaluated: {' '.join(problems)}"
         )
     for problem in problems:
-        logger.warning("%s", problem)
+        _warn(problem)
     return tuple(usable)
+
+
+def _warn(text: str) -> None:
+    if text:
+        logger.warning("%s", text)

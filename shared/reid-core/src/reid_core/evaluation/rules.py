@@ -17,7 +17,16 @@ import numpy.typing as npt
 from reid_core.data.sample import Sample
 from reid_core.errors import ProtocolError
 
-__all__ = ["MATCH_RULES", "Indices", "Labels", "Match", "MatchRule", "MatchStatus", "PairTable", "find_pairs"]
+__all__ = [
+    "MATCH_RULES",
+    "Indices",
+    "Labels",
+    "Match",
+    "MatchRule",
+    "MatchStatus",
+    "PairTable",
+    "find_pairs",
+]
 
 Match = Literal["standard", "cloth_changing", "same_clothes"]
 MatchStatus = Literal["right", "wrong", "junk"]

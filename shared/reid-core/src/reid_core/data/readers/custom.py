@@ -29,9 +29,10 @@ class CustomImage(NamedTuple):
 def label_splits(images: Sequence[CustomImage]) -> tuple[dict[str, list[Sample]], list[str]]:
     """Turn the labels into numbers.
 
-    Identities and cameras that are all decimal numbers (of at most 18 digits) keep them; otherwise their names are
-    numbered in sorted order over all splits. Where any image lacks a camera, each image becomes a
-    camera of its own, so that the same-camera rule of the protocols removes nothing.
+    Identities and cameras that are all decimal numbers of at most 18 digits keep them; otherwise
+    their names are numbered in sorted order over all splits. Where any image lacks a camera, each
+    image becomes a camera of its own, so that the same-camera rule of the protocols removes
+    nothing.
 
     Returns:
         The splits that have images, and sentences on what could not be used.

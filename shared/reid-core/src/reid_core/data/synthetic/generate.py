@@ -121,7 +121,9 @@ def ensure_synthetic(
     except OutputError as error:
         if cache_dir is not None:
             raise
-        raise OutputError(f"{error} The environment variable REID_CACHE names another one.") from error
+        raise OutputError(
+            f"{error} The environment variable REID_CACHE names another one."
+        ) from error
 
 
 def _fill(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import shutil
@@ -144,15 +145,18 @@ for _dataset in DATASETS:
 @nox.session(python=False, default=False)
 def release(session: nox.Session) -> None:
     """Bump a package and commit: `nox -s release -- aim minor`."""
+    if len(session.posargs) != 2 or session.posargs[0] not in PACKAGES:
+        session.error(f"say which package and how: nox -s release -- {'|'.join(PACKAGES)} minor")
     package, rule = session.posargs
     path = PACKAGES[package]
+    changelog = path / "CHANGELOG.md"
+    text = changelog.read_text(encoding="utf-8")
+    if not re.search(r"^## Unreleased\n+(?!## )\S", text, flags=re.MULTILINE):
+        session.error(f"{changelog} has nothing under Unreleased")
     session.run("poetry", "-P", str(path), "version", rule, external=True)
     version = nox.project.load_toml(path / "pyproject.toml")["project"]["version"]
-    changelog = path / "CHANGELOG.md"
-    text = changelog.read_text()
-    if not re.search(r"^## Unreleased\n+\S", text, flags=re.MULTILINE):
-        session.error(f"{changelog} has nothing under Unreleased")
-    changelog.write_text(text.replace("## Unreleased", f"## Unreleased\n\n## {version}", 1))
+    heading = f"## Unreleased\n\n## {version} - {datetime.date.today():%Y-%m-%d}"
+    changelog.write_text(text.replace("## Unreleased", heading, 1), encoding="utf-8")
     session.run("poetry", "lock", external=True)
     name = "reid-core" if package == "core" else f"reid-{package}"
     session.run("git", "commit", "-am", f"{name} {version}", external=True)

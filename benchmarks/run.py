@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     rows = [row for row in matrix["rows"] if row["dataset"] == options.dataset]
     if options.methods:
         rows = [row for row in rows if row["method"] in options.methods]
-    synthetic = options.data.startswith("synthetic")
+    synthetic = options.data.partition(":")[0] == "synthetic"
     if not synthetic:
         stats = ["reid-data", "stats", "--data", options.data, "--dataset", options.dataset]
         if subprocess.run(stats).returncode:

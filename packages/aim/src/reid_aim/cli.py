@@ -114,7 +114,9 @@ def embed(argv: Sequence[str] | None = None) -> None:
         arguments = parse("aim-embed", args, EmbedArguments, None, description)
         from reid_aim.loading import load_network
         from reid_core.commands.embed import run_embed
+        from reid_core.engine.logging import configure_logging
 
+        configure_logging("reid_aim")
         run_embed(load_network(arguments.weights), arguments)
 
     run_command("aim-embed", main)
@@ -129,7 +131,9 @@ def export(argv: Sequence[str] | None = None) -> None:
         arguments = parse("aim-export", args, ExportArguments, None, description)
         from reid_aim.loading import export_official, load_network
         from reid_core.commands.export import run_export
+        from reid_core.engine.logging import configure_logging
 
+        configure_logging("reid_aim")
         if arguments.format == "official":
             print(f"wrote {export_official(arguments)}")
         else:
@@ -150,6 +154,17 @@ def _set(setting: str) -> list[str]:
     return [] if flag is None else [flag, value.lower() if flag == "--optim.name" else value]
 
 
+def _gpu(value: str) -> list[str]:
+    """Translate ``--gpu 0``; several devices are torchrun's business."""
+    if "," in value:
+        count = len(value.split(","))
+        raise ConfigError(
+            f"--gpu {value}: for several GPUs use CUDA_VISIBLE_DEVICES={value} torchrun "
+            f"--no-python --nproc-per-node {count} aim-train ... without --gpu"
+        )
+    return ["--run.device", f"cuda:{value}"]
+
+
 def _refuse(message: str) -> list[str]:
     raise ConfigError(message)
 
@@ -158,7 +173,7 @@ def _refuse(message: str) -> list[str]:
 OFFICIAL_FLAGS: FlagTable = {
     "--root": "--data.root",
     "--output": "--run.out",
-    "--gpu": lambda value: ["--run.device", f"cuda:{value.split(',')[0]}"],
+    "--gpu": _gpu,
     "--amp!": lambda _: ["--run.precision", "bf16"],
     "--k_cal": "--loss.k-cal",
     "--k_kl": "--loss.k-kl",

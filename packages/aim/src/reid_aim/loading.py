@@ -119,6 +119,11 @@ def export_official(arguments: ExportArguments) -> Path:
             "six networks of the training, so it can only be written from a run folder"
         )
     config = load_config(AIMConfig, folder)
+    if config.select == "best":
+        raise CheckpointError(
+            f"{folder} kept the best epoch's identity network only (select=best), but the official "
+            "layout needs all six networks of one epoch; train with --select last to export it"
+        )
     checkpoint = read_checkpoint(folder / CHECKPOINT_NAME)
     parts = {name: checkpoint.objects[name] for name in PARTS}
     network = _build(config, parts)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import rich
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -17,7 +16,9 @@ from reid_aim.config import CITATION, PUBLISHED, SOURCE, AIMConfig
 from reid_aim.loading import network_card
 from reid_aim.model import AIM, IDBranch
 from reid_aim.step import AIMOptimizers, TrainingStep, build_optimizers
-from reid_aim.weights import read_official
+from reid_aim.weights import PARTS, read_official
+from reid_core.commands.console import say
+from reid_core.commands.origin import Origin, keep_origin
 from reid_core.commands.progress import progress_bar
 from reid_core.commands.results import (
     MethodInfo,
@@ -38,7 +39,7 @@ from reid_core.data.samplers import IdentityChunkSampler, check_batching
 from reid_core.engine import Run, average_gradients, read_weights, save_weights
 from reid_core.engine.folder import METRICS_NAME
 from reid_core.engine.weights import WEIGHTS_NAME
-from reid_core.errors import ConfigError
+from reid_core.errors import CheckpointError, ConfigError
 from reid_core.evaluation.evaluator import Evaluation, Evaluator
 from reid_core.evaluation.protocols import choose_protocols
 from reid_core.report import read_metrics
@@ -84,15 +85,17 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
         with run.main_first(), show("drawing synthetic people") as progress:
             dataset = open_dataset(config.data, progress)
         require_trainable(dataset, clothes=True)
+        origin = Origin(preset=preset, command=command, fingerprint=fingerprint(dataset))
+        origin = keep_origin(run, origin)
         if run.is_main:
-            settings = f"preset {preset}, " if preset else ""
-            print(f"AIM on {describe_dataset(dataset)}")
-            print(f"{settings}{describe_device(run.device)}, run folder {run.folder}", flush=True)
+            say(f"AIM on {describe_dataset(dataset)}")
+            say(f"preset {origin.preset}, {describe_device(run.device)}, run folder {run.folder}")
         evaluator = build_evaluator(config, dataset, run)
         loader = build_loader(config, dataset, run)
         with run.main_first():  # start weights are downloaded once
-            model = build_model(config, dataset).to(run.device)
-        first_epoch = load_official(config, model)
+            start = "none" if run.resumed else config.model.weights
+            model = build_model(config, dataset, weights=start).to(run.device)
+        first_epoch = 0 if run.resumed else load_official(config, model)
         optimizers = build_optimizers(model, config.optim)
         schedules = build_schedules(optimizers, config.optim, first_epoch)
         step = TrainingStep(
@@ -121,9 +124,14 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
                 print_evaluation("untrained" if epoch < 0 else f"epoch {epoch + 1}", found)
             return found
 
-        if run.position == (0, 0):
+        if run.position == (0, 0) and config.start_from is None:
             evaluate(-1)
 
+        if run.position.epoch > config.epochs:
+            raise ConfigError(
+                f"the run in {run.folder} has finished {run.position.epoch} epochs, and "
+                f"epochs={config.epochs}; leave --epochs out, or give a larger number"
+            )
         evaluation: Evaluation | None = None
         for epoch in run.epochs(config.epochs, first=first_epoch):
             loader.set_epoch(epoch)
@@ -147,15 +155,15 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
                 stage="trained",
                 dataset=dataset,
                 details={
-                    "preset": preset,
+                    "preset": origin.preset,
                     "seed": config.run.seed,
                     "epochs": config.epochs,
                     "selected": config.select,
                     "best_on_test": best.state_dict(),
                 },
-                facts={"preset": preset, "device": describe_device(run.device)},
+                facts={"preset": origin.preset, "device": describe_device(run.device)},
                 config=to_dict(config),
-                command=command,
+                command=origin.command,
             )
             write_results(run, outcome, model.model, config)
         return run.folder
@@ -167,18 +175,17 @@ def build_evaluator(config: AIMConfig, dataset: ReIDDataset, run: Run) -> Evalua
     All of the data set's splits are needed at the end; a run that would fail there fails here.
     """
     protocols = choose_protocols(dataset, config.protocols)
+    evaluator = Evaluator(
+        dataset,
+        protocols,
+        config.data,
+        device=run.device,
+        world=run.world,
+        mean=config.augment.mean,
+        std=config.augment.std,
+    )
     with progress_bar("reading test images", enabled=run.is_main) as progress:
-        evaluator = Evaluator(
-            dataset,
-            protocols,
-            config.data,
-            device=run.device,
-            world=run.world,
-            mean=config.augment.mean,
-            std=config.augment.std,
-            progress=progress,
-        )
-        evaluator.open_images()
+        evaluator.open_images(progress)
     return evaluator
 
 
@@ -216,15 +223,21 @@ def build_loader(config: AIMConfig, dataset: ReIDDataset, run: Run) -> TrainLoad
     )
 
 
-def build_model(config: AIMConfig, dataset: ReIDDataset) -> AIM:
-    """Build the network for the identities and outfits of a data set."""
+def build_model(config: AIMConfig, dataset: ReIDDataset, *, weights: str) -> AIM:
+    """Build the network for the identities and outfits of a data set.
+
+    Args:
+        config: Backbone, pooling, last stride, kind of identity loss.
+        dataset: The data set.
+        weights: Start of the backbones, as ``config.model.weights``.
+    """
     return AIM(
         dataset.num_pids,
         dataset.num_clothes,
         backbone=config.model.backbone,
         pooling=config.model.pooling,
         last_stride=config.model.last_stride,
-        weights=config.model.weights,
+        weights=weights,
         cosine_identity=config.loss.identity != "label_smoothing",
     )
 
@@ -239,6 +252,12 @@ def load_official(config: AIMConfig, model: AIM) -> int:
     if config.start_from is None:
         return 0
     checkpoint = read_official(config.start_from)
+    missing = [name for name in PARTS if name not in checkpoint.parts]
+    if missing:
+        raise CheckpointError(
+            f"{config.start_from} lacks {', '.join(missing)}: it can be evaluated (aim-eval), but "
+            "training cannot continue from it"
+        )
     checkpoint.load_into(model)
     first_epoch = 0 if checkpoint.epoch is None else checkpoint.epoch + 1
     if first_epoch >= config.epochs:
@@ -336,4 +355,4 @@ def write_results(run: Run, outcome: Outcome, network: IDBranch, config: AIMConf
     )
     files += publish(run.folder, AIM_INFO, outcome)
     for path in files:
-        rich.print(f"wrote {path}")
+        say(f"wrote {path}")

@@ -183,6 +183,7 @@ def test_truncated_jpeg_to_embed(fails, folder, weights):
         (["--preset", "papers"], ["papers", "paper", "demo"]),
         (["--dataset", "lttc"], ["lttc", "ltcc"]),
         (["--dataset", "prcc"], ["prcc", "LTCC"]),
+        (["--gpu", "0,1"], ["torchrun"]),
         (["--config", "gone.json"], ["--config"]),
         (["--resume"], ["--resume", "value"]),
         (["--set", "TRAIN.EPOCHS=3"], ["TRAIN.EPOCHS", "TRAIN.MAX_EPOCH"]),
@@ -243,6 +244,17 @@ def test_resume_a_folder_that_is_no_run(fails):
     fails("aim-train", "--resume", "data", says=["data"])
 
 
+def test_resume_with_a_preset(fails, folder, finished):
+    shutil.copytree(finished[0], folder / "run")
+    fails("aim-train", "--resume", "run", "--preset", "demo", says=["exclude each other"])
+
+
+def test_resume_with_fewer_epochs_than_are_done(fails, folder, finished):
+    shutil.copytree(finished[0], folder / "run")
+    args = ("--resume", "run", "--epochs", "1")
+    fails("aim-train", *args, says=["2 epochs", "epochs=1"], leaves=["run/events"])
+
+
 def test_resume_with_other_settings(fails, folder, finished):
     shutil.copytree(finished[0], folder / "run")
     fails("aim-train", "--resume", "run", "--optim.lr", "1", "--epochs", "3", says=["optim.lr"])
@@ -255,7 +267,7 @@ def test_resume_on_other_data(fails, folder, finished):
     for path in train.glob(f"{last}_*.png"):
         path.unlink()
     args = ("--resume", "run", "--data", "data")
-    fails("aim-train", *args, says=["classifier"], leaves=["run/events"])
+    fails("aim-train", *args, says=["fingerprint", "--out"], leaves=["run/events"])
 
 
 def test_official_checkpoint_of_another_number_of_people(fails, folder, finished, small):

@@ -104,7 +104,8 @@ def assert_equal(found, expected, where):
 
 def results(folder):
     record = json.loads((folder / "results.json").read_text())
-    return record["untrained"], record["results"], record["best_on_test"]
+    names = ("untrained", "results", "best_on_test", "preset", "command", "fingerprint")
+    return {name: record[name] for name in names}
 
 
 def metrics(folder):

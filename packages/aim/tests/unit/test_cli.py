@@ -87,7 +87,7 @@ def test_resume_of_a_file_starts_from_it(tmp_path):
 
 def test_official_flags():
     config = parsed(
-        *("--root", "R", "--dataset", "prcc", "--output", "O", "--gpu", "1,0", "--amp"),
+        *("--root", "R", "--dataset", "prcc", "--output", "O", "--gpu", "1", "--amp"),
         *("--k_cal", "0.5", "--k_kl=2", "--single_shot"),
         *("--set", "LOSS.PAIR_LOSS_WEIGHT=1", "--set", "TRAIN.MAX_EPOCH=60"),
         *("--set", "DATA.NUM_WORKERS=8", "--set", "TRAIN.OPTIMIZER.NAME=SGD"),
@@ -111,6 +111,7 @@ def test_official_flags():
         (["--set", "SEED"], "KEY=VALUE"),
         (["--cfg", "a.yaml"], "--set KEY=VALUE"),
         (["--eval"], "aim-eval"),
+        (["--gpu", "0,1"], "torchrun"),
         (["--resume", "no/such/folder"], "no/such/folder"),
     ],
 )

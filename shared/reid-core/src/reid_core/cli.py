@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from reid_core.config import load_config
+from reid_core.data.naming import is_synthetic
 from reid_core.errors import ConfigError, ReIDError
 
 __all__ = [
@@ -59,7 +60,8 @@ def run_command(prog: str, main: Callable[[], None]) -> NoReturn:
     except ReIDError as error:
         fail(prog, str(error))
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{prog}: interrupted; continue a run with --resume and its folder\n")
+        advice = "; continue with --resume and the run folder" if prog.endswith("-train") else ""
+        sys.stderr.write(f"\n{prog}: interrupted{advice}\n")
         _leave(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -132,8 +134,9 @@ def parse_train(
     chosen = {name: _take(args, f"--{name}") for name in ("dataset", "preset", "config", "resume")}
     wants_help = any(arg in ("-h", "--help") for arg in args)
     root = _peek(args, "--data.root")
-    if chosen["config"] and chosen["preset"]:
-        raise ConfigError("--config and --preset exclude each other; give one of them")
+    if chosen["preset"] and (chosen["config"] or _is_run(chosen["resume"])):
+        other = "--config" if chosen["config"] else "--resume"
+        raise ConfigError(f"{other} and --preset exclude each other; give one of them")
     source = chosen["config"] or (chosen["resume"] if _is_run(chosen["resume"]) else None)
     if chosen["resume"] is not None and not Path(chosen["resume"]).exists():
         raise ConfigError(
@@ -146,7 +149,7 @@ def parse_train(
         preset = "resume" if chosen["config"] is None else "config"
         default = load_config(config_type, Path(source))
     else:
-        preset = chosen["preset"] or ("demo" if (root or "").startswith("synthetic") else "paper")
+        preset = chosen["preset"] or ("demo" if is_synthetic(root or "") else "paper")
         if preset not in presets:
             raise ConfigError(f"--preset {preset!r} is unknown; choose from {', '.join(presets)}")
         if dataset is None:
@@ -179,7 +182,7 @@ def parse(prog: str, args: Sequence[str], kind: type[C], default: C | None, desc
 def rewrite_flags(argv: Sequence[str], table: FlagTable) -> list[str]:
     """Replace short and official flags by the ones of the configuration.
 
-    ``--flag value``, ``--flag=value`` and underscores for hyphens are understood.
+    ``--flag value`` and ``--flag=value`` are understood.
 
     Raises:
         ConfigError: When a flag of the table lacks its value.

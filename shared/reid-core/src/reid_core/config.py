@@ -35,7 +35,7 @@ class DataConfig:
     """Where decoded images are kept: RAM, a memory-mapped file, or RAM while they need less than
     a quarter of it."""
     cache_dir: Path | None = None
-    """Folder of memory-mapped image caches; default: the user's cache folder."""
+    """Folder of memory-mapped image caches; default: REID_CACHE or ~/.cache/reid-core."""
     skip_corrupt: bool = False
     """Leave damaged images out and count them, instead of stopping at the first."""
     test_batch_size: int = 128

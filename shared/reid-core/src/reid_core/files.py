@@ -19,6 +19,7 @@ from reid_core.errors import OutputError
 __all__ = [
     "atomic_file",
     "is_leftover",
+    "make_parent",
     "output_error",
     "remove_leftovers",
     "user_cache_folder",
@@ -91,6 +92,26 @@ class _RecordingFile(io.FileIO):
         except OSError as error:
             self.error = error
             raise
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder of a file that is to be written, and check that it can be written to.
+
+    For commands whose work takes long: what cannot be written at the end fails at the start.
+
+    Raises:
+        OutputError: When the folder cannot be made, or nothing can be written into it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, advice: str = "") -> None:

@@ -26,7 +26,7 @@ class EvaluateArguments:
     protocol: tuple[str, ...] = ()
     """Protocols, e.g. ltcc/cloth_changing; default: the published ones of the data set."""
     out: Path | None = None
-    """Folder for results.json and report.html; default: runs/<method>-eval-<dataset>[-<n>]."""
+    """Folder for results.json and report.html; default: runs/<method>-eval-<dataset>-<n>."""
     device: str = "auto"
     """`auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1` or `mps`."""
     height: int | None = None
@@ -40,7 +40,7 @@ class EvaluateArguments:
     cache: Literal["auto", "memory", "disk"] = "auto"
     """Where decoded images are kept while they are embedded."""
     cache_dir: Path | None = None
-    """Folder of memory-mapped image caches; default: the user's cache folder."""
+    """Folder of memory-mapped image caches; default: REID_CACHE or ~/.cache/reid-core."""
     skip_corrupt: bool = False
     """Leave damaged images out and count them, instead of stopping at the first."""
     queries: int = 8
@@ -49,6 +49,9 @@ class EvaluateArguments:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require(self.queries >= 0, f"queries={self.queries} must not be negative")
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name}={value} must be above 0")
 
     def data_config(self, *, height: int, width: int) -> DataConfig:
         """Return the data settings, with the network's image size where none was given."""

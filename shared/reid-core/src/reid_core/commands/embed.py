@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rich
 
 from reid_core.commands.arguments import EmbedArguments
+from reid_core.commands.console import say
 from reid_core.commands.network import LoadedNetwork
 from reid_core.commands.progress import progress_bar
 from reid_core.data.loader import evaluation_batches
@@ -21,7 +21,7 @@ from reid_core.data.stream import ImageStream
 from reid_core.engine.device import choose_device
 from reid_core.errors import ConfigError, DatasetError
 from reid_core.evaluation.features import extract_features
-from reid_core.files import atomic_file
+from reid_core.files import atomic_file, make_parent
 
 __all__ = ["ImageList", "collect_images", "embed_images", "run_embed", "write_features"]
 
@@ -123,7 +123,14 @@ def embed_images(
 
 
 def run_embed(loaded: LoadedNetwork, arguments: EmbedArguments) -> None:
-    """Do what ``<method>-embed`` was asked for, and say what was written."""
+    """Do what ``<method>-embed`` was asked for, and say what was written.
+
+    Raises:
+        ReIDError: When images or the output cannot be used; the output is looked at first.
+    """
+    if arguments.out.suffix == ".parquet":
+        _require_pyarrow()
+    make_parent(arguments.out)
     images = collect_images(arguments.paths)
     with progress_bar("embedding") as progress:
         arrays = embed_images(loaded, images, arguments, progress)
@@ -131,7 +138,7 @@ def run_embed(loaded: LoadedNetwork, arguments: EmbedArguments) -> None:
     count, dim = arrays["features"].shape
     skipped = len(images.paths) - count
     note = f", {skipped:,} damaged images left out" if skipped else ""
-    rich.print(f"wrote {arguments.out}: {count:,} features of {dim:,} numbers{note}")
+    say(f"wrote {arguments.out}: {count:,} features of {dim:,} numbers{note}")
 
 
 def write_features(path: Path, arrays: dict[str, Any]) -> None:
@@ -145,10 +152,7 @@ def write_features(path: Path, arrays: dict[str, Any]) -> None:
         with atomic_file(path) as file:
             np.savez(file, **arrays)
         return
-    if importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError(
-            'writing .parquet needs pyarrow; pip install "reid-core[parquet]", or write .npz'
-        )
+    _require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -157,6 +161,13 @@ def write_features(path: Path, arrays: dict[str, Any]) -> None:
     columns = {name: pa.array(value) for name, value in arrays.items() if name != "features"}
     with atomic_file(path) as file:
         pq.write_table(pa.table({**columns, "features": rows}), file)
+
+
+def _require_pyarrow() -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError(
+            'writing .parquet needs pyarrow; pip install "reid-core[parquet]", or write .npz'
+        )
 
 
 def _read_table(path: Path) -> Iterator[dict[str, str]]:
@@ -199,5 +210,5 @@ def _image_files(source: Path) -> list[Path]:
 def _column(values: Sequence[str]) -> Any:
     try:
         return np.array([int(value) for value in values], dtype=np.int64)
-    except ValueError:
+    except (ValueError, OverflowError):
         return np.array(values)

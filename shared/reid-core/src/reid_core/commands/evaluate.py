@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-
-import rich
+from pathlib import Path
 
 from reid_core.commands.arguments import EvaluateArguments
+from reid_core.commands.console import say
 from reid_core.commands.network import LoadedNetwork
 from reid_core.commands.progress import progress_bar
 from reid_core.commands.results import MethodInfo, Outcome, describe_device, publish
 from reid_core.data.naming import name_dataset
 from reid_core.data.opening import open_dataset
 from reid_core.engine.device import choose_device, numeric_settings
-from reid_core.engine.distributed import main_first, process_group, read_world
-from reid_core.engine.folder import RunFolder
+from reid_core.engine.distributed import World, main_first, process_group, read_world
+from reid_core.engine.folder import RunFolder, discard_unused
+from reid_core.errors import ReIDError
 from reid_core.evaluation.evaluator import Evaluator
 from reid_core.evaluation.protocols import choose_protocols
 
@@ -50,43 +53,59 @@ def evaluate_network(
     with numeric_settings(deterministic=True), process_group(world, device):
         with main_first(world), show("drawing synthetic people") as progress:
             dataset = open_dataset(data, progress)
-        protocols = choose_protocols(dataset, arguments.protocol)
-        with show("reading images") as progress:
-            evaluator = Evaluator(
-                dataset,
-                protocols,
-                data,
-                device=device,
-                world=world,
-                mean=loaded.mean,
-                std=loaded.std,
-                progress=progress,
-            )
-            evaluator.open_images()
-        network = loaded.network.to(device)
-        with show("embedding") as progress:
-            evaluation = evaluator(network.embed, progress)  # type: ignore[arg-type]
-        if not world.is_main:
-            return
-        outcome = Outcome(
-            evaluation=evaluation,
-            stage="evaluated",
-            dataset=dataset,
-            details={
-                "weights": {"file": str(loaded.source), "card": dict(loaded.card)},
-                "height": data.height,
-                "width": data.width,
-            },
-            facts={
-                "weights": str(loaded.source),
-                "device": describe_device(device),
-                "duration": f"{time.monotonic() - begin:.0f} s",
-            },
-            config={"weights": dict(loaded.card)},
-            command=command,
+        evaluator = Evaluator(
+            dataset,
+            choose_protocols(dataset, arguments.protocol),
+            data,
+            device=device,
+            world=world,
+            mean=loaded.mean,
+            std=loaded.std,
         )
-        name = f"{method.name}-eval-{dataset.name}"
-        with RunFolder.create(arguments.out, name=name) as folder:
-            files = publish(folder.path, method, outcome, queries=arguments.queries)
-        for path in files:
-            rich.print(f"[dim]wrote[/] {path}")
+        # A folder that is taken is found now, not after an hour of embedding.
+        with results_folder(arguments.out, f"{method.name}-eval-{dataset.name}", world) as folder:
+            with show("reading images") as progress:
+                evaluator.open_images(progress)
+            network = loaded.network.to(device)
+            with show("embedding") as progress:
+                evaluation = evaluator(network.embed, progress)  # type: ignore[arg-type]
+            if folder is None:
+                return
+            outcome = Outcome(
+                evaluation=evaluation,
+                stage="evaluated",
+                dataset=dataset,
+                details={
+                    "weights": {"file": str(loaded.source), "card": dict(loaded.card)},
+                    "height": data.height,
+                    "width": data.width,
+                },
+                facts={
+                    "weights": str(loaded.source),
+                    "device": describe_device(device),
+                    "duration": f"{time.monotonic() - begin:.0f} s",
+                },
+                config={"weights": dict(loaded.card)},
+                command=command,
+            )
+            for path in publish(folder, method, outcome, queries=arguments.queries):
+                say(f"wrote {path}")
+
+
+@contextmanager
+def results_folder(out: Path | None, name: str, world: World) -> Iterator[Path | None]:
+    """Hold the folder of an evaluation's results; None on all processes but the first.
+
+    When the evaluation fails, a folder in which nothing was written is removed.
+    """
+    with main_first(world), ExitStack() as stack:
+        folder = stack.enter_context(RunFolder.create(out, name=name)) if world.is_main else None
+        closing = stack.pop_all()
+    path = None if folder is None else folder.path
+    try:
+        with closing:
+            yield path
+    except ReIDError:
+        if path is not None:
+            discard_unused(path)
+        raise

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import rich
 import torch
 from torch import Tensor, nn
 
 from reid_core.commands.arguments import ExportArguments
+from reid_core.commands.console import say
 from reid_core.commands.network import LoadedNetwork
 from reid_core.errors import ConfigError, ReIDError
-from reid_core.files import atomic_file, write_json
+from reid_core.files import atomic_file, make_parent, write_json
 
 __all__ = ["ExportError", "export_network", "run_export"]
 
@@ -36,8 +36,9 @@ def run_export(loaded: LoadedNetwork, arguments: ExportArguments) -> None:
     source = loaded.source
     folder = source if source.is_dir() else source.parent
     path = arguments.out or folder / f"model.{arguments.format}"
+    make_parent(path)
     difference = export_network(loaded, path, arguments.format, flip=arguments.flip)
-    rich.print(
+    say(
         f"wrote {path} and {path.name}.json: images (batch, 3, {loaded.height}, {loaded.width}) "
         f"in [0, 1] to unit features; largest difference to PyTorch {difference:.1e}"
     )

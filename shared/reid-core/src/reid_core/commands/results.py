@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import rich
 import torch
 
 from reid_core import __version__
+from reid_core.commands.console import say
 from reid_core.data.fingerprint import fingerprint
 from reid_core.data.sample import ReIDDataset
 from reid_core.evaluation.evaluator import Evaluation
@@ -126,9 +126,9 @@ def publish(folder: Path, method: MethodInfo, outcome: Outcome, *, queries: int 
 def print_evaluation(label: str, evaluation: Evaluation) -> None:
     """Print one line per protocol, for the time until the table: rank-1 and mAP in percent."""
     for name, figures in evaluation.summary().items():
-        rich.print(
+        say(
             f"{label}  {name}  rank-1 {figures['rank1']:.1%}  mAP {figures['mAP']:.1%}  "
-            f"[dim](a random ranking: {figures['chance_rank1']:.1%})[/]"
+            f"(a random ranking: {figures['chance_rank1']:.1%})"
         )
 
 

@@ -55,7 +55,6 @@ class Evaluator:
         world: This process; every process embeds its part and all get all features.
         mean: Per channel, of values in [0, 1].
         std: Per channel, of values in [0, 1].
-        progress: Called with (images done, images in all) while a split is decoded.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class Evaluator:
         world: World,
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
-        progress: Progress | None = None,
     ) -> None:
         self.protocols = tuple(protocols)
         self._dataset = dataset
@@ -76,7 +74,6 @@ class Evaluator:
         self._device = device
         self._world = world
         self._mean, self._std = mean, std
-        self._progress = progress
         self._images: dict[str, ImageCache] = {}
 
     def __call__(self, embed: Embed, progress: Progress | None = None) -> Evaluation:
@@ -98,8 +95,11 @@ class Evaluator:
         )
         return Evaluation(samples=samples, features=features, results=results)
 
-    def open_images(self) -> None:
+    def open_images(self, progress: Progress | None = None) -> None:
         """Decode the images of all splits that are needed, unless that was done before.
+
+        Args:
+            progress: Called with (images done, images in all), split by split.
 
         Raises:
             ImageFileError: When images are damaged (unless they are to be skipped).
@@ -107,7 +107,7 @@ class Evaluator:
         """
         for name in splits_of(self.protocols):
             if name not in self._images:
-                self._images[name] = self._open(name)
+                self._images[name] = self._open(name, progress)
 
     def _batches(self, name: str) -> Iterator[EvaluationBatch]:
         images = self._images[name]
@@ -123,11 +123,11 @@ class Evaluator:
             std=self._std,
         )
 
-    def _open(self, name: str) -> ImageCache:
+    def _open(self, name: str, progress: Progress | None) -> ImageCache:
         with main_first(self._world):
             return open_images(
                 self._dataset.splits[name],
                 self._data,
                 num_processes=self._world.world_size,
-                progress=self._progress,
+                progress=progress,
             )

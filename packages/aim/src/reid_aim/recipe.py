@@ -18,7 +18,6 @@ from reid_aim.model import AIM, IDBranch
 from reid_aim.step import AIMOptimizers, TrainingStep, build_optimizers
 from reid_aim.weights import PARTS, read_official
 from reid_core.commands.console import say
-from reid_core.commands.origin import Origin, keep_origin
 from reid_core.commands.progress import progress_bar
 from reid_core.commands.results import (
     MethodInfo,
@@ -28,6 +27,7 @@ from reid_core.commands.results import (
     print_evaluation,
     publish,
 )
+from reid_core.commands.same_data import require_same_data
 from reid_core.config import OptimConfig, to_dict
 from reid_core.data.augment import BatchAugment
 from reid_core.data.fingerprint import fingerprint
@@ -78,6 +78,7 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
         method="aim",
         version=__version__,
         config=to_dict(config),
+        origin={"preset": preset, "command": command},
         resume=resume,
         name=name,
     ) as run:
@@ -85,11 +86,11 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
         with run.main_first(), show("drawing synthetic people") as progress:
             dataset = open_dataset(config.data, progress)
         require_trainable(dataset, clothes=True)
-        origin = Origin(preset=preset, command=command, fingerprint=fingerprint(dataset))
-        origin = keep_origin(run, origin)
+        require_same_data(run, dataset)
+        preset, command = run.origin["preset"], run.origin["command"]
         if run.is_main:
             say(f"AIM on {describe_dataset(dataset)}")
-            say(f"preset {origin.preset}, {describe_device(run.device)}, run folder {run.folder}")
+            say(f"preset {preset}, {describe_device(run.device)}, run folder {run.folder}")
         evaluator = build_evaluator(config, dataset, run)
         loader = build_loader(config, dataset, run)
         with run.main_first():  # start weights are downloaded once
@@ -155,15 +156,15 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
                 stage="trained",
                 dataset=dataset,
                 details={
-                    "preset": origin.preset,
+                    "preset": preset,
                     "seed": config.run.seed,
                     "epochs": config.epochs,
                     "selected": config.select,
                     "best_on_test": best.state_dict(),
                 },
-                facts={"preset": origin.preset, "device": describe_device(run.device)},
+                facts={"preset": preset, "device": describe_device(run.device)},
                 config=to_dict(config),
-                command=origin.command,
+                command=command,
             )
             write_results(run, outcome, model.model, config)
         return run.folder

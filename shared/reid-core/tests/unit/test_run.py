@@ -130,7 +130,8 @@ def test_run_leaves_its_files(tmp_path):
     names = sorted(path.name for path in out.iterdir())
     events = [name for name in names if name.startswith("events.out.tfevents")]
     assert len(events) == 1
-    assert set(names) - set(events) == {".lock", "config.json", "last.pt", "metrics.jsonl"}
+    others = {".lock", "config.json", "last.pt", "metrics.jsonl", "origin.json"}
+    assert set(names) - set(events) == others
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert config["lr"] == 0.1
 
@@ -640,3 +641,28 @@ def test_other_number_of_processes_is_refused(tmp_path, run_pair):
     assert run_pair(tmp_path, resume=True) == [2, 2]
     text = (tmp_path / "message0.txt").read_text(encoding="utf-8")
     assert "written by 1 process(es), now there are 2" in text
+
+
+# --- where a run came from ---------------------------------------------------------------------
+
+
+def test_origin_is_the_first_start_also_after_a_resume(tmp_path):
+    settings = RunConfig(out=tmp_path / "run", device="cpu")
+    first = {"preset": "demo", "command": "tiny-train --preset demo"}
+    with Run.start(settings, method="tiny", version="1", config={}, origin=first) as run:
+        assert run.origin == first
+    later = {"preset": "resume", "command": "tiny-train --resume run"}
+    start = {"method": "tiny", "version": "1", "config": {}, "origin": later, "resume": True}
+    with Run.start(settings, **start) as run:
+        assert run.origin == first
+
+
+def test_damaged_origin_is_replaced_by_the_present_one(tmp_path):
+    settings = RunConfig(out=tmp_path / "run", device="cpu")
+    with Run.start(settings, method="tiny", version="1", config={}):
+        pass
+    (tmp_path / "run" / "origin.json").write_text("{")
+    later = {"command": "tiny-train --resume run"}
+    start = {"method": "tiny", "version": "1", "config": {}, "origin": later, "resume": True}
+    with Run.start(settings, **start) as run:
+        assert run.origin == later

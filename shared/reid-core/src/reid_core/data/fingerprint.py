@@ -34,7 +34,7 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _size(path: Path) -> int:
-    """Return the size in bytes; -1 where the file is gone: reading the images says what is wrong."""
+    """Return the size in bytes; -1 where the file is gone (reading it says what is wrong)."""
     try:
         return path.stat().st_size
     except OSError:

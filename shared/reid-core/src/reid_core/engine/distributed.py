@@ -47,7 +47,7 @@ __all__ = [
     "read_world",
 ]
 
-TIMEOUT = timedelta(minutes=30)
+TIMEOUT = timedelta(hours=2)
 """How long a process waits for the others; decoding a large data set takes several minutes."""
 
 BUCKET_BYTES = 25 * 2**20

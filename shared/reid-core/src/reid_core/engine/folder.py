@@ -16,6 +16,7 @@ from reid_core.files import is_leftover, output_error, remove_leftovers
 __all__ = [
     "CHECKPOINT_NAME",
     "CONFIG_NAME",
+    "DATA_NAME",
     "METRICS_NAME",
     "ORIGIN_NAME",
     "RunFolder",
@@ -26,6 +27,7 @@ CHECKPOINT_NAME = "last.pt"
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.jsonl"
 ORIGIN_NAME = "origin.json"
+DATA_NAME = "data.json"
 
 _LOCK_NAME = ".lock"
 _LOCK_OFFSET = 2**20  # beyond the text, which others may read while the byte is locked
@@ -156,7 +158,7 @@ def discard_unused(folder: Path) -> None:
 
     Does nothing where there is more than settings and an empty start of the logs.
     """
-    opening = {CONFIG_NAME, METRICS_NAME, ORIGIN_NAME}
+    opening = {CONFIG_NAME, DATA_NAME, METRICS_NAME, ORIGIN_NAME}
     found = _contents(folder)
     if any(name not in opening and not name.startswith("events.out.") for name in found):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -26,7 +27,13 @@ from reid_core.engine.distributed import (
     process_group,
     read_world,
 )
-from reid_core.engine.folder import CHECKPOINT_NAME, CONFIG_NAME, METRICS_NAME, RunFolder
+from reid_core.engine.folder import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    METRICS_NAME,
+    ORIGIN_NAME,
+    RunFolder,
+)
 from reid_core.engine.logging import MetricsWriter
 from reid_core.engine.seeding import seed_everything
 from reid_core.files import write_json
@@ -44,11 +51,13 @@ class Identity:
         method: Method that trains, e.g. ``aim``.
         version: Version of the method's package.
         config: The whole configuration as plain JSON values.
+        origin: How the run was started, e.g. its command line; plain JSON values.
     """
 
     method: str
     version: str
     config: Mapping[str, Any]
+    origin: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class OpenRun:
         precision: Precision, as really used.
         checkpoint: State to go on from; None for a new run.
         metrics: Writer of the records; on process 0 only.
+        origin: How the run was first started.
         closing: Gives everything back, in reverse order.
     """
 
@@ -71,6 +81,7 @@ class OpenRun:
     precision: Precision
     checkpoint: Checkpoint | None
     metrics: MetricsWriter | None
+    origin: Mapping[str, Any]
     closing: ExitStack
 
 
@@ -96,9 +107,10 @@ def open_run(
         folder = _open_folder(stack, world, settings.out, resume=resume, name=name)
         checkpoint = _read_stopped(folder, identity, world, may_change) if resume else None
         metrics = _open_logs(stack, folder, world, identity, checkpoint)
+        origin = _read_origin(folder, identity)
         seed_everything(settings.seed, world.rank)
         closing = stack.pop_all()
-    return OpenRun(folder, world, device, precision, checkpoint, metrics, closing)
+    return OpenRun(folder, world, device, precision, checkpoint, metrics, origin, closing)
 
 
 def _open_folder(
@@ -125,6 +137,9 @@ def _open_logs(
     with main_first(world):
         if not world.is_main:
             return None
+        # The settings come last: a folder with them has everything that resuming needs.
+        if not (folder / ORIGIN_NAME).exists():
+            write_json(folder / ORIGIN_NAME, identity.origin)
         write_json(folder / CONFIG_NAME, identity.config)
         metrics = MetricsWriter(
             folder / METRICS_NAME,
@@ -133,6 +148,15 @@ def _open_logs(
         )
         stack.callback(metrics.close)
         return metrics
+
+
+def _read_origin(folder: Path, identity: Identity) -> Mapping[str, Any]:
+    """Return how the run was first started; a damaged record is not worth stopping for."""
+    try:
+        record = json.loads((folder / ORIGIN_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return identity.origin
+    return record if isinstance(record, dict) else identity.origin
 
 
 def _read_stopped(

@@ -95,6 +95,7 @@ class Run:
         precision: ``fp32`` or ``bf16``, as really used.
         world: This process among the processes of the run.
         resumed: Whether a checkpoint is being continued.
+        origin: How the run was first started.
     """
 
     def __init__(self, settings: RunConfig, identity: Identity, opened: OpenRun) -> None:
@@ -103,6 +104,7 @@ class Run:
         self.world = opened.world
         self.precision = opened.precision
         self.resumed = opened.checkpoint is not None
+        self.origin = opened.origin
         self._settings = settings
         self._identity = identity
         self._metrics = opened.metrics
@@ -126,6 +128,7 @@ class Run:
         method: str,
         version: str,
         config: Mapping[str, Any],
+        origin: Mapping[str, Any] | None = None,
         resume: bool = False,
         name: str = "",
         may_change: Collection[str] = (),
@@ -140,6 +143,8 @@ class Run:
             method: Method that trains, e.g. ``aim``.
             version: Version of the method's package.
             config: The whole configuration as plain JSON values; goes to ``config.json``.
+            origin: How the run was started, e.g. its command line, as plain JSON values; goes to
+                ``origin.json`` and is kept when the run is resumed.
             resume: Continue the run in ``settings.out``. A run that was killed before its first
                 checkpoint starts again from its beginning.
             name: Start of the folder's name where ``settings.out`` is None; default: ``method``.
@@ -152,7 +157,7 @@ class Run:
             OutputError: When the folder cannot be written.
             PeerError: When another process fails.
         """
-        identity = Identity(method, version, dict(config))
+        identity = Identity(method, version, dict(config), dict(origin or {}))
         opened = open_run(
             settings, identity, resume=resume, name=name or method, may_change=may_change
         )

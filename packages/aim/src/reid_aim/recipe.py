@@ -162,7 +162,13 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
                     "selected": config.select,
                     "best_on_test": best.state_dict(),
                 },
-                facts={"preset": preset, "device": describe_device(run.device)},
+                facts={
+                    "preset": preset,
+                    "weights": "last epoch"
+                    if config.select == "last"
+                    else f"best on the TEST set (epoch {best.state_dict()['epoch'] + 1})",
+                    "device": describe_device(run.device),
+                },
                 config=to_dict(config),
                 command=command,
             )

@@ -82,6 +82,18 @@ def test_training_continues_from_an_official_checkpoint(finished, ltcc, tmp_path
     assert [record["epoch"] for record in train] == [2]
 
 
+def test_best_on_test_is_kept_on_request_and_labelled(ltcc, small, tmp_path):
+    args = ("--data", ltcc, *small, "--run.eval-every", "1", "--select", "best", "--out", "run")
+    run("aim-train", *args, cwd=tmp_path)
+    record = json.loads((tmp_path / "run/results.json").read_text())
+    assert record["selected"] == "best"
+    assert record["best_on_test"]["results"] == record["results"]
+    assert "best on the TEST set" in (tmp_path / "run/report.html").read_text()
+    found = read_weights(tmp_path / "run").state_dict
+    kept = read_weights(tmp_path / "run/best.safetensors").state_dict
+    assert all(torch.equal(found[name], kept[name]) for name in kept)
+
+
 def test_embed_finds_images_and_labels(finished, ltcc, tmp_path):
     folder, _ = finished
     query = sorted((ltcc / "query").glob("*.png"))[:3]

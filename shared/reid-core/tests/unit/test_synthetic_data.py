@@ -55,6 +55,28 @@ class TestBytes:
         shared = set(files_of(first).values()) & set(files_of(other).values())
         assert not shared
 
+    def test_the_processor_does_not(self, tmp_path):
+        """BLAS and NumPy choose other kernels on other processors, which round differently."""
+        script = (
+            "import pathlib, sys; from reid_core.data.synthetic import synthesize;"
+            "synthesize('ltcc', pathlib.Path(sys.argv[1]), size='tiny', workers=1)"
+        )
+        kernels = {
+            "old": {
+                "OPENBLAS_CORETYPE": "Prescott",
+                "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512_SKX",
+            },
+            "new": {},
+        }
+        for name, variables in kernels.items():
+            plain = {key: value for key, value in os.environ.items() if "BLAS" not in key}
+            subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / name)],
+                env={**plain, **variables},
+                check=True,
+            )
+        assert files_of(tmp_path / "old") == files_of(tmp_path / "new")
+
     def test_the_number_of_workers_does_not(self, tmp_path):
         one, two = (
             synthesize("last", tmp_path / str(workers), size="tiny", workers=workers)

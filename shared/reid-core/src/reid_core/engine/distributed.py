@@ -48,7 +48,8 @@ __all__ = [
 ]
 
 TIMEOUT = timedelta(hours=2)
-"""How long a process waits for the others; decoding a large data set takes several minutes."""
+"""How long a process waits for the others. Decoding a large data set on a slow disk takes long; a
+process that died is noticed at once, by its lost connection."""
 
 BUCKET_BYTES = 25 * 2**20
 """Size of the flat buffers that are exchanged; DistributedDataParallel's default."""

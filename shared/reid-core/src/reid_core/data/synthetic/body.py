@@ -9,7 +9,7 @@ from reid_core.data.synthetic.head import draw_head
 from reid_core.data.synthetic.parts import Part
 from reid_core.data.synthetic.people import Person
 from reid_core.data.synthetic.pose import Limb, Pose, Skeleton, build_skeleton
-from reid_core.data.synthetic.raster import Canvas, rotation
+from reid_core.data.synthetic.raster import Canvas, length_of, rotation, turn
 from reid_core.data.synthetic.sections import FloatArray, Section
 from reid_core.data.synthetic.textures import flat_paint, on_ellipsoid
 from reid_core.data.synthetic.wardrobe import Outfit
@@ -44,19 +44,19 @@ def draw_figure(
     _draw_neck(canvas, person, outfit, body, frame)
     # The head turns about the body's up axis, then nods about its own side axis.
     nod = rotation(0.0, person.gait.head_tilt + pose.head_pitch)
-    draw_head(canvas, person, outfit, body.chin, frame @ rotation(pose.head_yaw) @ nod)
+    draw_head(canvas, person, outfit, body.chin, turn(turn(frame, rotation(pose.head_yaw)), nod))
 
 
 def _to_view(body: Skeleton, frame: FloatArray) -> Skeleton:
     def limbs(pair: tuple[Limb, Limb]) -> tuple[Limb, Limb]:
-        right, left = (Limb(*(frame @ joint for joint in limb)) for limb in pair)
+        right, left = (Limb(*(turn(frame, joint) for joint in limb)) for limb in pair)
         return right, left
 
     return Skeleton(
-        frame @ body.crotch,
-        frame @ body.waist,
-        frame @ body.neck,
-        frame @ body.chin,
+        turn(frame, body.crotch),
+        turn(frame, body.waist),
+        turn(frame, body.neck),
+        turn(frame, body.chin),
         limbs(body.arms),
         limbs(body.legs),
     )
@@ -88,7 +88,7 @@ def _draw_leg(
         canvas.tube(leg.middle, leg.end, calf, frame, skin, _LEGS[side], caps=(0.04, 0.0))
     if covered > 0.0:
         clothes.draw_trouser_leg(canvas, outfit, leg, (thigh, calf), frame)
-    foot = frame @ rotation(person.gait.toe_out * (1.0 if side else -1.0))
+    foot = turn(frame, rotation(person.gait.toe_out * (1.0 if side else -1.0)))
     clothes.draw_shoe(canvas, outfit, leg, calf, side, (frame, foot))
 
 
@@ -104,7 +104,7 @@ def _draw_arm(
     if outfit.sleeve < 1.0:
         canvas.tube(arm.middle, arm.end, fore, frame, skin, bare, caps=(0.03, 0.0))
     along = arm.end - arm.middle
-    hand = arm.end + np.float32(0.055 / float(np.linalg.norm(along))) * along
+    hand = arm.end + np.float32(0.055 / length_of(along)) * along
     canvas.ellipsoid(hand, (0.036, 0.075, 0.040), frame, on_ellipsoid(skin), bare)
     if outfit.sleeve > 0.0:
         clothes.draw_sleeve(canvas, outfit, arm, (upper, fore), frame)

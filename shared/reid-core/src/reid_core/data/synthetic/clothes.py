@@ -10,7 +10,7 @@ import numpy as np
 
 from reid_core.data.synthetic.parts import Part
 from reid_core.data.synthetic.pose import Limb, Skeleton
-from reid_core.data.synthetic.raster import Canvas
+from reid_core.data.synthetic.raster import Canvas, length_of, turn
 from reid_core.data.synthetic.sections import BoolArray, FloatArray, Section
 from reid_core.data.synthetic.textures import fabric_paint, flat_paint, on_ellipsoid, open_front
 from reid_core.data.synthetic.wardrobe import LowerKind, Outfit
@@ -71,7 +71,7 @@ def draw_shoe(
         top = leg.end + np.float32(outfit.boots) * (leg.middle - leg.end)
         shaft = calf.cut(1.0 - outfit.boots, 1.0).grown(0.012)
         canvas.tube(top, leg.end, shaft, frame, paint, part)
-    center = leg.end + foot @ np.array([0.0, -0.015, 0.055], np.float32)
+    center = leg.end + turn(foot, np.array([0.0, -0.015, 0.055], np.float32))
     canvas.ellipsoid(center, (0.052, 0.058, 0.135), foot, on_ellipsoid(paint), part)
 
 
@@ -106,7 +106,7 @@ def draw_lower(
         canvas.tube(body.crotch, body.waist, section, frame, paint, Part.PANTS, caps=(0.03, 0.0))
         return
     leg = body.legs[0]
-    length = np.linalg.norm(leg.middle - leg.root) + np.linalg.norm(leg.end - leg.middle)
+    length = length_of(leg.middle - leg.root) + length_of(leg.end - leg.middle)
     drop = outfit.lower_length * float(length)
     hips = _skirt_section(body, torso, frame, drop, 0.02 + 2.0 * outfit.ease)
     section = Section(
@@ -126,8 +126,8 @@ def draw_upper(
     if outfit.upper in ("jacket", "coat") and outfit.is_open:
         paint = open_front(paint, fabric_paint(outfit.inner_fabric))
     axis = body.neck - body.crotch
-    above_crotch = float(np.linalg.norm(body.waist - body.crotch)) - outfit.hem
-    start = max(above_crotch / float(np.linalg.norm(axis)), 0.0)
+    above_crotch = length_of(body.waist - body.crotch) - outfit.hem
+    start = max(above_crotch / length_of(axis), 0.0)
     shell = torso.cut(start, 1.0).grown(max(outfit.ease, _TOP_EASE))
     bottom = body.crotch + np.float32(start) * axis
     canvas.tube(bottom, body.neck, shell, frame, paint, part, caps=(0.0, 0.05))
@@ -200,7 +200,7 @@ def _skirt_section(
     hem = [half + flare for half in hips]
     for leg in body.legs:
         upper, lower = leg.middle - leg.root, leg.end - leg.middle
-        share = drop / float(np.linalg.norm(upper))
+        share = drop / length_of(upper)
         at = leg.root + np.float32(min(share, 1.0)) * upper
         at = at + np.float32(min(max(share - 1.0, 0.0), 1.0)) * lower - body.crotch
         for i, axis in enumerate((frame[:, 0], frame[:, 2])):

@@ -6,7 +6,7 @@ import numpy as np
 
 from reid_core.data.synthetic.parts import Part
 from reid_core.data.synthetic.people import Color, Face, Hair, Person, blend
-from reid_core.data.synthetic.raster import Canvas, LocalPaint, Paint
+from reid_core.data.synthetic.raster import Canvas, LocalPaint, Paint, turn
 from reid_core.data.synthetic.sections import BoolArray, FloatArray, Section
 from reid_core.data.synthetic.textures import fabric_paint, on_ellipsoid
 from reid_core.data.synthetic.wardrobe import Outfit
@@ -34,10 +34,12 @@ def draw_head(
     canvas.ellipsoid(center, radii, frame, face_paint(person), Part.FACE, is_face=True)
     skin = _flat(person.skin)
     for side in (-1.0, 1.0):
-        ear = center + frame @ np.array([side * radii[0] * 0.97, -0.02 * half, 0.0], np.float32)
+        ear = center + turn(
+            frame, np.array([side * radii[0] * 0.97, -0.02 * half, 0.0], np.float32)
+        )
         size = person.face.ears * half
         canvas.ellipsoid(ear, (0.35 * size, size, 0.6 * size), frame, skin, Part.FACE)
-    nose = center + frame @ np.array([0.0, -0.14 * half, radii[2] * 0.97], np.float32)
+    nose = center + turn(frame, np.array([0.0, -0.14 * half, radii[2] * 0.97], np.float32))
     length = 0.5 * person.face.nose * half
     canvas.ellipsoid(nose, (0.11 * half, length, 0.13 * half), frame, skin, Part.FACE, is_face=True)
     if person.face.beard in ("full", "goatee"):
@@ -108,7 +110,7 @@ def _draw_chin_beard(
 ) -> None:
     """Give a full beard or a goatee its volume below the chin."""
     width = 0.62 if face.beard == "full" else 0.30
-    at = center + frame @ np.array([0.0, -0.80 * radii[1], 0.42 * radii[2]], np.float32)
+    at = center + turn(frame, np.array([0.0, -0.80 * radii[1], 0.42 * radii[2]], np.float32))
     size = (width * radii[0], 0.30 * radii[1], 0.48 * radii[2])
     canvas.ellipsoid(at, size, frame, _flat(face.beard_color), Part.FACE, is_face=True)
 
@@ -137,24 +139,24 @@ def _draw_hair(
         keep: BoolArray = y > edge + (nape - side) * np.clip(-1.4 * z, 0.0, 1.0)
         return keep
 
-    lift = frame @ np.array([0.0, 0.35 * volume * ry, -0.25 * volume * rz], np.float32)
+    lift = turn(frame, np.array([0.0, 0.35 * volume * ry, -0.25 * volume * rz], np.float32))
     canvas.ellipsoid(center + lift, grown, frame, paint, Part.HAIR, region=region)
     tube = _strands_along(hair.color)
     if hair.style in ("bob", "long"):
-        top = center + frame @ np.array([0.0, 0.35 * ry, -0.30 * rz], np.float32)
-        bottom = center + frame @ np.array(
-            [0.0, -ry - max(hair.length, -0.3 * ry), -0.55 * rz], np.float32
+        top = center + turn(frame, np.array([0.0, 0.35 * ry, -0.30 * rz], np.float32))
+        bottom = center + turn(
+            frame, np.array([0.0, -ry - max(hair.length, -0.3 * ry), -0.55 * rz], np.float32)
         )
         wide = rx * (1.0 + 1.1 * hair.volume)
         section = Section((0.75 * wide, wide, wide, 0.80 * wide), (0.55 * rz,) * 4)
         canvas.tube(top, bottom, section, frame, tube, Part.HAIR, caps=(0.4 * ry, 0.03))
     elif hair.style == "ponytail":
-        root = center + frame @ np.array([0.0, 0.30 * ry, -1.05 * rz], np.float32)
-        tip = center + frame @ np.array([0.0, -0.9 * ry - hair.length, -1.25 * rz], np.float32)
+        root = center + turn(frame, np.array([0.0, 0.30 * ry, -1.05 * rz], np.float32))
+        tip = center + turn(frame, np.array([0.0, -0.9 * ry - hair.length, -1.25 * rz], np.float32))
         section = Section((0.20 * rx, 0.42 * rx, 0.15 * rx), (0.20 * rx, 0.40 * rx, 0.15 * rx))
         canvas.tube(root, tip, section, frame, tube, Part.HAIR, caps=(0.04, 0.02))
     elif hair.style == "bun" and not is_covered:
-        at = center + frame @ np.array([0.0, 0.95 * ry, -0.62 * rz], np.float32)
+        at = center + turn(frame, np.array([0.0, 0.95 * ry, -0.62 * rz], np.float32))
         size = (0.30 + hair.volume) * ry
         canvas.ellipsoid(at, (size, 0.9 * size, size), frame, paint, Part.HAIR)
 
@@ -177,7 +179,7 @@ def _draw_hat(
 
     canvas.ellipsoid(center, grown, frame, paint, Part.HAT, region=region)
     if outfit.hat == "cap":
-        at = center + frame @ np.array([0.0, 0.42 * radii[1], 1.15 * radii[2]], np.float32)
+        at = center + turn(frame, np.array([0.0, 0.42 * radii[1], 1.15 * radii[2]], np.float32))
         brim = (0.80 * radii[0], 0.09 * radii[1], 0.62 * radii[2])
         canvas.ellipsoid(at, brim, frame, paint, Part.HAT)
 

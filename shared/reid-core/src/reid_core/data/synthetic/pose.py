@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from reid_core.data.synthetic.people import Person
+from reid_core.data.synthetic.raster import length_of
 from reid_core.data.synthetic.sections import FloatArray
 
 __all__ = ["Arms", "Limb", "Pose", "Skeleton", "build_skeleton", "draw_pose"]
@@ -148,7 +149,7 @@ def _arm(person: Person, pose: Pose, side: int, root: FloatArray) -> Limb:
     )
     turn = forward + bend
     fore = np.array([side * (0.5 * splay + inward), -np.cos(turn), np.sin(turn)], np.float32)
-    upper /= np.float32(np.linalg.norm(upper))
-    fore /= np.float32(np.linalg.norm(fore))
+    upper /= np.float32(length_of(upper))
+    fore /= np.float32(length_of(fore))
     middle = root + np.float32(0.52 * length) * upper
     return Limb(root, middle, middle + np.float32(0.48 * length) * fore)

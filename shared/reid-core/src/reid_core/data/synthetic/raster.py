@@ -8,7 +8,8 @@ turns. View axes: x right, y up, z towards the camera. N is the number of pixels
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from reid_core.data.synthetic.sections import (
     tube_bounds,
 )
 
-__all__ = ["Canvas", "LocalPaint", "Paint", "rotation"]
+__all__ = ["Canvas", "LocalPaint", "Paint", "length_of", "rotation", "turn"]
 
 Paint = Callable[[FloatArray, FloatArray], FloatArray]
 """Texture of a tube: (angle from the front, rad; distance from its start, m) -> (N, 3) or (3,)."""
@@ -42,6 +43,29 @@ class _Rays(NamedTuple):
     pixel: NDArray[np.intp]  # (h, w) index into the flattened canvas
 
 
+def turn(frame: FloatArray, points: FloatArray) -> FloatArray:
+    """Return ``frame`` times ``points``; written out, because BLAS rounds as the processor does.
+
+    Args:
+        frame: (3, 3).
+        points: (3,), or (3, n) with a point per column.
+
+    Returns:
+        Same shape and dtype as ``points`` promoted with ``frame``.
+    """
+    columns = points if points.ndim == 2 else points[:, None]
+    turned: FloatArray = (
+        frame[:, 0:1] * columns[0] + frame[:, 1:2] * columns[1] + frame[:, 2:3] * columns[2]
+    )
+    return turned if points.ndim == 2 else turned[:, 0]
+
+
+def length_of(vector: FloatArray | Sequence[float]) -> float:
+    """Return the Euclidean length of a vector (3,); not by BLAS, as ``turn``."""
+    x, y, z = (float(value) for value in vector)
+    return math.sqrt(x * x + y * y + z * z)
+
+
 def rotation(yaw: float, pitch: float = 0.0) -> FloatArray:
     """Return the matrix that turns by ``yaw`` about y, then by ``pitch`` about x (radians).
 
@@ -55,7 +79,7 @@ def rotation(yaw: float, pitch: float = 0.0) -> FloatArray:
     cp, sp = np.cos(pitch), np.sin(pitch)
     about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
     about_x = np.array([[1.0, 0.0, 0.0], [0.0, cp, -sp], [0.0, sp, cp]])
-    turned: FloatArray = (about_x @ about_y).astype(np.float32)
+    turned: FloatArray = turn(about_x, about_y).astype(np.float32)
     return turned
 
 
@@ -95,7 +119,7 @@ class Canvas:
         self.face: BoolArray = np.zeros((height, width), np.bool_)
         self._scale = pixels_per_metre
         self._origin = origin
-        norm = float(np.linalg.norm(light))
+        norm = length_of(light)
         self._light = (light[0] / norm, light[1] / norm, light[2] / norm)
         self._ambient = ambient
 
@@ -155,7 +179,7 @@ class Canvas:
         share = share.astype(np.float32)
         # The side and front axes swap hands when the tube is drawn from top to bottom.
         angle = np.arctan2(side, front if dy >= 0.0 else -front)
-        distance = share * float(np.linalg.norm(axis))
+        distance = share * length_of(axis)
         keep = slice(None) if region is None else region(angle, distance)
         normal_d, normal_z = side * a * cos + front * b * sin, front * b * cos - side * a * sin
         self._write(

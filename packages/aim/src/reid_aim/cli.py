@@ -94,7 +94,7 @@ def evaluate(argv: Sequence[str] | None = None) -> None:
         description = "Evaluate AIM weights: one row per protocol, results.json, report.html."
         arguments = parse("aim-eval", args, EvaluateArguments, None, description)
         from reid_aim.loading import load_network
-        from reid_aim.recipe import AIM_INFO
+        from reid_aim.results import AIM_INFO
         from reid_core.commands.evaluate import evaluate_network
         from reid_core.engine.logging import configure_logging
 

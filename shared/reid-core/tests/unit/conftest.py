@@ -7,6 +7,7 @@ import runpy
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -36,29 +37,37 @@ def start_script() -> Callable[..., BaseProcess]:
 
 
 @pytest.fixture
-def start_pair(start_script) -> Callable[..., list[int]]:
-    """Run a script in two connected processes, as torchrun would; return their exit codes.
+def start_pair(start_group) -> Callable[..., list[int]]:
+    """Run a script in two connected processes; see ``start_group``."""
+    return partial(start_group, 2)
+
+
+@pytest.fixture
+def start_group(start_script) -> Callable[..., list[int]]:
+    """Run a script in connected processes, as torchrun would; return their exit codes.
 
     ``only`` maps a rank to arguments that only it gets.
     """
 
-    def start(script: Path, *, only: dict[int, dict] | None = None, **args: object) -> list[int]:
+    def start(
+        count: int, script: Path, *, only: dict[int, dict] | None = None, **args: object
+    ) -> list[int]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        pair = []
-        for rank in range(2):
+        group = []
+        for rank in range(count):
             environment = {
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": "2",
+                "WORLD_SIZE": str(count),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
             }
             own = (only or {}).get(rank, {})
-            pair.append(start_script(script, environment=environment, **args, **own))
-        for process in pair:
+            group.append(start_script(script, environment=environment, **args, **own))
+        for process in group:
             process.join(120)
-        return [process.exitcode for process in pair]
+        return [process.exitcode for process in group]
 
     return start

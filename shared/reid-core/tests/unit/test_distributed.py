@@ -26,6 +26,7 @@ TORCHRUN = {
     "RANK": "3",
     "WORLD_SIZE": "4",
     "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
     "MASTER_ADDR": "localhost",
     "MASTER_PORT": "29500",
 }
@@ -37,8 +38,12 @@ def without(*names):
 
 def test_world_of_torchrun():
     world = read_world(TORCHRUN)
-    assert world == World(rank=3, world_size=4, local_rank=1)
+    assert world == World(rank=3, world_size=4, local_rank=1, local_world_size=2)
     assert not world.is_main
+
+
+def test_processes_are_taken_to_share_a_machine_unless_they_are_told_otherwise():
+    assert read_world(without("LOCAL_WORLD_SIZE")).local_world_size == 4
 
 
 @pytest.mark.parametrize("environment", [{}, {"LOCAL_RANK": "0"}, {"MASTER_ADDR": "x"}])
@@ -58,7 +63,7 @@ def test_one_process_that_was_told_so(local_rank):
         (without("LOCAL_RANK"), "lacks LOCAL_RANK; start them with: torchrun"),
         (without("WORLD_SIZE"), "lacks WORLD_SIZE"),
         (without("MASTER_ADDR", "MASTER_PORT"), "lacks MASTER_ADDR, MASTER_PORT"),
-        (TORCHRUN | {"RANK": "4"}, "RANK=4, WORLD_SIZE=4 .* RANK below WORLD_SIZE"),
+        (TORCHRUN | {"RANK": "4"}, "RANK=4, WORLD_SIZE=4, .* RANK below WORLD_SIZE"),
         (TORCHRUN | {"RANK": "x"}, "RANK=x"),
         (TORCHRUN | {"LOCAL_RANK": "-1"}, "LOCAL_RANK=-1"),
         (TORCHRUN | {"WORLD_SIZE": ""}, "lacks WORLD_SIZE"),

@@ -9,18 +9,27 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from reid_core.errors import ProtocolError
-from reid_core.evaluation import MATCH_RULES, Labels, Ranking, counting, rank_gallery, scores
+from reid_core.evaluation import (
+    MATCH_RULES,
+    Labels,
+    Ranking,
+    counting,
+    rank_gallery,
+    rank_scores,
+    scores,
+)
+from reid_core.evaluation.precision import PRECISIONS, rounding_norms
+from reid_core.evaluation.scorer import InnerProduct
 from reid_core.evaluation.scores import (
     counts_by_bucket,
     counts_by_sorting,
     distinct_pair_scores,
     l2_normalize,
     pair_scores,
-    product_tolerance,
 )
 
 
@@ -35,8 +44,16 @@ def brute_force(query_features, gallery_features, query, gallery, match):
     for q in range(len(query)):
         same = gallery.pids == query.pids[q]
         clothes = gallery.clothes_ids == query.clothes_ids[q]
-        right = same & (gallery.camids != query.camids[q])
-        right &= {"standard": True, "same_clothes": clothes, "cloth_changing": ~clothes}[match]
+        elsewhere = gallery.camids != query.camids[q]
+        right = (
+            same
+            & {
+                "any_camera": True,
+                "standard": elsewhere,
+                "same_clothes": elsewhere & clothes,
+                "cloth_changing": elsewhere & ~clothes,
+            }[match]
+        )
         ranked = [
             (-exact_score(query_features[q], gallery_features[g]), bool(right[g]))
             for g in np.flatnonzero(right | ~same)
@@ -46,6 +63,36 @@ def brute_force(query_features, gallery_features, query, gallery, match):
         inp = len(hits) / hits[-1] if hits else math.nan
         results.append((ap, inp, hits[0] if hits else 0, len(hits), int((same & ~right).sum())))
     return results
+
+
+def brute_force_euclidean(query_features, gallery_features, query, gallery, match):
+    """The same by distance: the query is (q, 1) and the image (g, -|g|^2 / 2)."""
+    query_features, gallery_features = query_features.double(), gallery_features.double()
+    ones = torch.ones(len(query), 1, dtype=torch.float64)
+    halves = gallery_features.square().sum(1, keepdim=True) / -2
+    return brute_force(
+        torch.cat([query_features, ones], 1),
+        torch.cat([gallery_features, halves], 1),
+        query,
+        gallery,
+        match,
+    )
+
+
+def brute_force_identities(query_features, gallery_features, query, gallery):
+    """Rank of each query's identity among identities, by their best images; ties count against."""
+    ranks = []
+    for q in range(len(query)):
+        same = gallery.pids == query.pids[q]
+        right = same & (gallery.camids != query.camids[q])
+        scores = [exact_score(query_features[q], image) for image in gallery_features]
+        if not right.any():
+            ranks.append(0)
+            continue
+        best = max(scores[g] for g in np.flatnonzero(right))
+        others = [g for g in np.flatnonzero(~same) if scores[g] >= best]
+        ranks.append(1 + len(set(gallery.pids[others].tolist())))
+    return ranks
 
 
 def rows_of(ranking):
@@ -119,6 +166,64 @@ def test_equals_brute_force(case, match, chunk, tile):
     assert (ranking.num_negatives == len(case[3]) - ranking.num_positives - ranking.num_junk).all()
 
 
+@settings(deadline=None, max_examples=100)
+@given(cases(), st.one_of(st.none(), st.integers(1, 7)), st.one_of(st.none(), st.integers(1, 15)))
+def test_euclidean_equals_brute_force(case, chunk, tile):
+    ranking = rank_gallery(*case, metric="euclidean", chunk=chunk, tile=tile)
+    expected = brute_force_euclidean(*case, "standard")
+    np.testing.assert_allclose(rows_of(ranking), expected, rtol=1e-15)
+
+
+def test_nearest_first_and_not_the_longest():
+    query, gallery = torch.tensor([[1.0, 0]]), torch.tensor([[9.0, 0], [1, 1], [1, 2]])
+    labels = (Labels(pids=[1], camids=[0]), Labels(pids=[0, 1, 0], camids=[1, 1, 1]))
+    assert rank_gallery(query, gallery, *labels, metric="euclidean").first_hit == [1]
+    assert rank_gallery(query, gallery, *labels).first_hit == [3]
+
+
+def test_unit_features_rank_alike_by_cosine_and_by_distance():
+    case = make_case(seed=4, num_queries=30, num_gallery=300, dim=16, num_pids=12)
+    assert_same(rank_gallery(*case, metric="euclidean"), rank_gallery(*case))
+
+
+@settings(deadline=None, max_examples=100)
+@given(cases(), st.one_of(st.none(), st.integers(1, 7)), st.one_of(st.none(), st.integers(1, 15)))
+def test_identities_equal_brute_force(case, chunk, tile):
+    ranking = rank_gallery(*case, identity_cmc=True, chunk=chunk, tile=tile)
+    assert ranking.first_identity.tolist() == brute_force_identities(*case)
+    np.testing.assert_allclose(rows_of(ranking), brute_force(*case, "standard"), rtol=1e-15)
+
+
+def test_cmc_of_identities():
+    case = make_case(seed=7, num_queries=40, num_gallery=400, dim=6, num_pids=15)
+    images, identities = rank_gallery(*case), rank_gallery(*case, identity_cmc=True)
+    assert (identities.cmc(10) >= images.cmc(10)).all()
+    assert identities.rank_k(3) > images.rank_k(3)
+    assert identities.rank_k(15) == 1
+    share = np.mean(np.array(brute_force_identities(*case)) <= 3)
+    assert identities.rank_k(3) == share
+
+
+@pytest.mark.parametrize("identity_cmc", [False, True])
+def test_groups_of_queries_merge_into_the_whole(identity_cmc):
+    query_features, gallery_features, query, gallery = make_case(3, 30, 200, 8, 9)
+    whole = rank_gallery(
+        query_features, gallery_features, query, gallery, identity_cmc=identity_cmc
+    )
+    rows = np.split(np.random.default_rng(1).permutation(30), [4, 5])
+    parts = [
+        rank_gallery(
+            query_features[torch.from_numpy(group)],
+            gallery_features,
+            query.take(group),
+            gallery,
+            identity_cmc=identity_cmc,
+        )
+        for group in rows
+    ]
+    assert_same(Ranking.merge(parts, rows), whole)
+
+
 @pytest.mark.parametrize("match", list(MATCH_RULES))
 def test_equals_brute_force_on_clusters(match):
     case = make_case(seed=1, num_queries=12, num_gallery=150, dim=16, num_pids=6)
@@ -147,10 +252,62 @@ def test_near_ties_are_decided_exactly(near_ties):
     np.testing.assert_allclose(rows_of(ranking), brute_force(*near_ties, "standard"), rtol=1e-15)
 
 
-def test_float32_products_alone_would_decide_them_wrongly(near_ties, monkeypatch):
+class Float32(InnerProduct):
+    """Claims that float32 products are exact."""
+
+    def __init__(self, queries, gallery):
+        super().__init__(queries, gallery)
+        self.products = (queries @ gallery.T).numpy().astype(np.float64)
+
+    def precise(self, rows, columns):
+        return self.products[np.ix_(rows, columns)]
+
+    def exact(self, rows, columns):
+        return self.products[rows, columns]
+
+
+def test_float32_products_alone_would_decide_them_wrongly(near_ties):
     exact = rank_gallery(*near_ties)
-    monkeypatch.setattr(counting, "product_tolerance", lambda *args: 0 * product_tolerance(*args))
-    assert (rank_gallery(*near_ties).average_precision != exact.average_precision).any()
+    rounded = rank_scores(Float32(*near_ties[:2]), *near_ties[2:])
+    assert (rounded.average_precision != exact.average_precision).any()
+
+
+class Careful:
+    """A scorer of our own that knows the scores by heart."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, queries, gallery):
+        self.num_queries, self.num_gallery = len(queries), len(gallery)
+        rows, columns = np.divmod(np.arange(len(queries) * len(gallery)), len(gallery))
+        self.scores = pair_scores(queries, gallery, rows, columns).reshape(len(queries), -1)
+        self.tolerance = np.full(len(queries), 2.0**-22 * np.abs(self.scores).max())
+        self.precise_tolerance = np.zeros(len(queries))
+
+    def tile(self, rows, columns, out):
+        out.copy_(torch.from_numpy(self.scores[rows, columns]))
+
+    def precise(self, rows, columns):
+        return self.scores[np.ix_(rows, columns)]
+
+    def exact(self, rows, columns):
+        return self.scores[rows, columns]
+
+
+class Careless(InnerProduct):
+    """Fast products are worse than they are said to be."""
+
+    def tile(self, rows, columns, out):
+        super().tile(rows, columns, out)
+        out.copy_(out.bfloat16().float())
+
+
+def test_products_that_are_worse_than_promised_are_noticed(near_ties, monkeypatch):
+    expected = rank_gallery(*near_ties)
+    assert_same(rank_scores(Careless(*near_ties[:2]), *near_ties[2:]), expected)
+    monkeypatch.delattr(counting.RivalCounter, "_count_precisely")
+    with pytest.raises(AttributeError, match="_count_precisely"):
+        rank_scores(Careless(*near_ties[:2]), *near_ties[2:])
 
 
 @pytest.mark.parametrize("cells_per_exact_score", [1, 10**9])
@@ -159,7 +316,7 @@ def test_pairs_one_by_one_and_blocks_in_float64_agree(
 ):
     expected = rank_gallery(*near_ties)
     monkeypatch.setattr(counting, "_CELLS_PER_EXACT_SCORE", cells_per_exact_score)
-    spare = "_count_in_float64" if cells_per_exact_score == 1 else "_decide"
+    spare = "_count_precisely" if cells_per_exact_score == 1 else "_decide"
     monkeypatch.delattr(counting.RivalCounter, spare)
     assert_same(rank_gallery(*near_ties), expected)
 
@@ -201,6 +358,11 @@ def test_order_of_the_queries_moves_rows_only(near_ties):
     assert ranking.mean_ap == expected.mean_ap
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_precision_of_fast_products_changes_nothing(near_ties, precision):
+    assert_same(rank_gallery(*near_ties, precision=precision), rank_gallery(*near_ties))
+
+
 @pytest.mark.parametrize("precision", ["medium", "high"])
 def test_reduced_precision_of_the_caller_changes_nothing(near_ties, precision):
     expected = rank_gallery(*near_ties)
@@ -220,6 +382,62 @@ def test_histogram_counting_gives_the_same(near_ties, monkeypatch):
         counting, "counts_at_least", lambda cells, edges, _: counts_by_bucket(cells, edges)
     )
     assert_same(rank_gallery(*near_ties, chunk=16, tile=400), expected)
+
+
+@pytest.fixture
+def as_on_a_device(monkeypatch):
+    """Count as on a GPU, by PyTorch operations and with one wait per chunk."""
+    monkeypatch.setattr(counting, "_counts_in_threads", lambda device: False)
+
+
+@pytest.mark.parametrize("precision", ["auto", "tf32", "bf16"])
+@pytest.mark.parametrize("metric", ["inner_product", "euclidean"])
+def test_counting_on_a_device_gives_the_same(near_ties, monkeypatch, precision, metric):
+    expected = rank_gallery(*near_ties, metric=metric)
+    monkeypatch.setattr(counting, "_counts_in_threads", lambda device: False)
+    monkeypatch.setattr(counting, "_CELLS_PER_EXACT_SCORE", 1)
+    monkeypatch.delattr(counting.RivalCounter, "_count_fast")
+    options = {"metric": metric, "precision": precision, "chunk": 16, "tile": 400}
+    assert_same(rank_gallery(*near_ties, **options), expected)
+
+
+@pytest.mark.parametrize("capacity", [1, 2**26])
+def test_too_many_ambiguous_cells_for_a_device(near_ties, as_on_a_device, monkeypatch, capacity):
+    expected = rank_gallery(*near_ties)
+    monkeypatch.setattr(counting, "_MAX_CELLS", capacity)
+    assert_same(rank_gallery(*near_ties), expected)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@given(cases(), st.sampled_from(["inner_product", "euclidean"]))
+def test_counting_on_a_device_equals_brute_force(as_on_a_device, case, metric):
+    ranking = rank_gallery(*case, metric=metric, chunk=3, tile=5)
+    definition = brute_force if metric == "inner_product" else brute_force_euclidean
+    np.testing.assert_allclose(rows_of(ranking), definition(*case, "standard"), rtol=1e-15)
+
+
+def test_any_scores_are_counted_on_a_device(near_ties, as_on_a_device):
+    expected = rank_gallery(*near_ties)
+    assert_same(rank_scores(Careful(*near_ties[:2]), *near_ties[2:]), expected)
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("tf32", 10), ("bf16", 7)])
+def test_bounds_of_rounding(precision, bits):
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((40, 30)) * 10.0 ** rng.integers(-8, 8, (40, 30))
+    features[3] = 0
+    features = torch.from_numpy(features.astype(np.float32))
+    mantissa, exponent = torch.frexp(features.double())
+    if precision == "tf32":  # cut off
+        rounded = torch.ldexp(torch.trunc(torch.ldexp(mantissa, torch.tensor(bits + 1))), exponent)
+        rounded = torch.ldexp(rounded, torch.tensor(-bits - 1))
+    else:
+        rounded = features.bfloat16().double()
+    lost = torch.linalg.vector_norm(features.double() - rounded, dim=1).numpy()
+    bounds = rounding_norms(features, precision)
+    assert (bounds >= lost).all()
+    assert bounds[3] == 0
+    assert bounds.sum() < 3 * lost.sum()
 
 
 @pytest.mark.gpu

@@ -24,8 +24,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -40,11 +41,14 @@ __all__ = [
     "broadcast_buffers",
     "broadcast_module",
     "broadcast_object",
+    "broadcast_rows",
     "gather_objects",
     "is_active",
     "main_first",
+    "own_rank",
     "process_group",
     "read_world",
+    "reduce_array",
 ]
 
 TIMEOUT = timedelta(hours=2)
@@ -69,11 +73,13 @@ class World:
         rank: Number of this process, 0..world_size - 1.
         world_size: Number of processes.
         local_rank: Number of this process on its machine.
+        local_world_size: Number of processes on its machine.
     """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+    local_world_size: int = 1
 
     @property
     def is_main(self) -> bool:
@@ -104,11 +110,14 @@ def read_world(environment: Mapping[str, str] | None = None) -> World:
             f"the environment asks for several processes but lacks {', '.join(missing)}; start "
             "them with: torchrun --no-python --nproc-per-node N COMMAND ..."
         )
-    numbers = [values[name] for name in names[:3]]
+    # Job schedulers need not say how many are on this machine; then all of them are taken to be.
+    local_world_size = values.get("LOCAL_WORLD_SIZE") or values["WORLD_SIZE"]
+    numbers = [*(values[name] for name in names[:3]), local_world_size]
     if not all(number.isdecimal() for number in numbers) or int(numbers[0]) >= int(numbers[1]):
         raise ConfigError(
-            f"RANK={numbers[0]}, WORLD_SIZE={numbers[1]} and LOCAL_RANK={numbers[2]} must be "
-            "numbers from 0 with RANK below WORLD_SIZE; let torchrun set them"
+            f"RANK={numbers[0]}, WORLD_SIZE={numbers[1]}, LOCAL_RANK={numbers[2]} and "
+            f"LOCAL_WORLD_SIZE={numbers[3]} must be numbers from 0 with RANK below WORLD_SIZE; let "
+            "torchrun set them"
         )
     return World(*map(int, numbers))
 
@@ -152,6 +161,11 @@ def is_active() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def own_rank() -> int:
+    """Return the number of this process among those that are connected; 0 alone."""
+    return dist.get_rank() if is_active() else 0
+
+
 def barrier() -> None:
     """Wait until all processes are here."""
     gather_objects(None)
@@ -175,6 +189,45 @@ def gather_objects(value: T) -> list[T]:
     with _peer_errors("an exchange"):
         dist.all_gather_object(values, value)
     return values
+
+
+def reduce_array(values: npt.NDArray[Any], how: Literal["sum", "max"]) -> npt.NDArray[Any]:
+    """Return the sum or the maximum over all processes, entry by entry, on every process.
+
+    Args:
+        values: An array on the CPU, of the same shape and type in all processes.
+        how: What becomes of the entries.
+
+    Raises:
+        PeerError: Another process has stopped.
+    """
+    if not is_active():
+        return values
+    reduced = torch.from_numpy(values.copy())
+    operation = dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX
+    with _peer_errors("an exchange"):
+        dist.all_reduce(reduced, operation)
+    return reduced.numpy()
+
+
+def broadcast_rows(values: Tensor | None, source: int) -> Tensor:
+    """Return a matrix of one process on every process.
+
+    Args:
+        values: (N, D) float32 on the CPU in process ``source``; None in the others.
+        source: Rank of the process that has it.
+
+    Raises:
+        PeerError: Another process has stopped.
+    """
+    if not is_active():
+        assert values is not None
+        return values
+    shapes = gather_objects(None if values is None else tuple(values.shape))
+    rows = torch.empty(shapes[source]) if values is None else values.contiguous()
+    with _peer_errors("an exchange of features"):
+        dist.broadcast(rows, src=source)
+    return rows
 
 
 @contextmanager

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from reid_core.errors import ProtocolError
 from reid_core.evaluation.inputs import check_inputs
+from reid_core.evaluation.precision import fast_products
 from reid_core.evaluation.ranking import Ranking
 from reid_core.evaluation.rules import Indices, Labels, Match, MatchStatus, find_pairs
 from reid_core.evaluation.scores import (
     FLOAT32_RANGE,
     Scores,
     distinct_pair_scores,
-    exact_products,
     gather_rows,
     in_float64,
     norm_bounds,
@@ -98,7 +98,7 @@ def top_matches(
         rows = np.arange(start, min(start + step, len(query)))
         own = slice(pairs.offsets[rows[0]], pairs.offsets[rows[-1] + 1])
         junk = np.flatnonzero(~pairs.positive[own]) + own.start
-        with exact_products(device):
+        with fast_products(device):
             scores = _products(gather_rows(query_features, rows), gallery_features, kind, device)
         scores[pair_rows[junk] - start, pairs.gallery[junk]] = -torch.inf
         floors = torch.topk(scores, min(k, len(gallery)), dim=1).values[:, -1].double()

@@ -23,7 +23,9 @@ K largest number of matches in a chunk.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +34,11 @@ from torch import Tensor
 
 from reid_core.evaluation.counting import RivalCounter
 from reid_core.evaluation.inputs import check_inputs
+from reid_core.evaluation.precision import Precision, fast_products
 from reid_core.evaluation.rules import Indices, Labels, Match, find_pairs
-from reid_core.evaluation.scores import exact_products
+from reid_core.evaluation.scorer import Metric, Scorer, feature_scorer
 
-__all__ = ["Ranking", "rank_gallery"]
+__all__ = ["Ranking", "rank_gallery", "rank_scores", "ranking_bytes"]
 
 Values = npt.NDArray[np.float64]
 
@@ -53,6 +56,9 @@ class Ranking:
         num_positives: int64, matches.
         num_junk: int64, images of the query's identity that are left out.
         num_negatives: int64, images of other identities.
+        first_identity: int64, rank of the query's identity from 1 among the distinct identities of
+            the gallery, each placed by its best image; 0 where there is no match. None unless it
+            was asked for; the CMC is made of it then (SYSU-MM01, LLCM).
     """
 
     average_precision: Values
@@ -61,6 +67,7 @@ class Ranking:
     num_positives: Indices
     num_junk: Indices
     num_negatives: Indices
+    first_identity: Indices | None = None
 
     def __len__(self) -> int:
         return len(self.first_hit)
@@ -82,10 +89,10 @@ class Ranking:
             max_rank: Length of the curve; it stays flat beyond the gallery's length.
 
         Returns:
-            (max_rank,) float64: share of valid queries whose first hit is at rank 1, 2, ...;
-            zeros where no query is valid.
+            (max_rank,) float64: share of valid queries whose first hit, or first identity, is at
+            rank 1, 2, ...; zeros where no query is valid.
         """
-        hits = self.first_hit[self.valid]
+        hits = (self.first_hit if self.first_identity is None else self.first_identity)[self.valid]
         counts = np.bincount(hits[hits <= max_rank], minlength=max_rank + 1)[1:]
         return np.cumsum(counts) / max(1, len(hits))
 
@@ -134,6 +141,21 @@ class Ranking:
             "chance_mAP": self.chance_mean_ap,
         }
 
+    @classmethod
+    def merge(cls, parts: Sequence[Ranking], rows: Sequence[Indices]) -> Ranking:
+        """Put the rankings of disjoint groups of queries together.
+
+        Args:
+            parts: One ranking per group.
+            rows: The places of each group's queries in the whole, 0..Q-1 each once.
+        """
+        order = np.argsort(np.concatenate(rows))
+        merged: dict[str, Any] = {}
+        for field in fields(cls):
+            values = [getattr(part, field.name) for part in parts]
+            merged[field.name] = None if values[0] is None else np.concatenate(values)[order]
+        return cls(**merged)
+
     def _mean(self, values: Values) -> float:
         # fsum is correctly rounded: the mean does not depend on the order of the queries.
         return math.fsum(values[self.valid]) / max(1, self.num_valid)
@@ -146,23 +168,34 @@ def rank_gallery(
     gallery: Labels,
     match: Match = "standard",
     *,
+    metric: Metric = "inner_product",
+    identity_cmc: bool = False,
     device: torch.device | None = None,
+    precision: Precision = "auto",
     chunk: int | None = None,
     tile: int | None = None,
+    columns: tuple[int, int] | None = None,
 ) -> Ranking:
     """Rank the gallery for every query and measure where the matches come.
 
     Args:
-        query_features: (Q, D) float32. Compared as they are, by inner product: for cosine
-            similarity pass them through ``l2_normalize`` first.
-        gallery_features: (G, D) float32; may be a view of a memory-mapped file, as it is read in
-            contiguous tiles from front to back.
+        query_features: (Q, D) float32. Compared as they are: for cosine similarity pass them
+            through ``l2_normalize`` first and leave ``metric`` as it is.
+        gallery_features: (G, D) float32; may be a view of a memory-mapped file larger than memory,
+            as it is read in contiguous tiles from front to back.
         query: Labels of the queries.
         gallery: Labels of the gallery images.
         match: Which images of the query's identity are matches, a name in ``MATCH_RULES``.
+        metric: ``inner_product`` or ``euclidean``.
+        identity_cmc: Also rank the query's identity among identities (``first_identity``).
         device: Where products are computed; by default where the query features lie.
-        chunk: R, queries per product. It and ``tile`` change time and memory, never the result.
+        precision: Of the fast products: ``auto``, ``fp32``, ``tf32`` or ``bf16``. It, ``chunk`` and
+            ``tile`` change time and memory, never the result.
+        chunk: R, queries per product.
         tile: W, gallery images per product.
+        columns: In a process group: the rows (start, stop) of the gallery that
+            ``gallery_features`` holds, while ``gallery`` labels all of them. Every row belongs to
+            one process; all call together, and all get the ranking of the whole gallery.
 
     Returns:
         The ranking of every query, in the order given.
@@ -170,11 +203,59 @@ def rank_gallery(
     Raises:
         ProtocolError: Features that are not finite (the first rows are named), not float32, empty,
             or that do not fit the labels or each other.
+        ConfigError: Unknown metric or precision.
+        PeerError: Another process has stopped.
     """
     query_features, gallery_features = query_features.detach(), gallery_features.detach()
-    check_inputs(query_features, gallery_features, query, gallery)
+    if columns is None:
+        check_inputs(query_features, gallery_features, query, gallery)
+    elif columns[0] < columns[1]:
+        held = gallery.take(np.arange(*columns))
+        check_inputs(query_features, gallery_features, query, held)
     device = query_features.device if device is None else device
-    on_cpu = device.type == "cpu"
+    with fast_products(device, precision):
+        scorer = feature_scorer(query_features, gallery_features, metric, device, precision)
+        return rank_scores(
+            scorer,
+            query,
+            gallery,
+            match,
+            identity_cmc=identity_cmc,
+            chunk=chunk,
+            tile=tile,
+            first=None if columns is None else columns[0],
+        )
+
+
+def rank_scores(
+    scorer: Scorer,
+    query: Labels,
+    gallery: Labels,
+    match: Match = "standard",
+    *,
+    identity_cmc: bool = False,
+    chunk: int | None = None,
+    tile: int | None = None,
+    first: int | None = None,
+) -> Ranking:
+    """Do as ``rank_gallery`` with scores of any kind, such as re-ranked ones.
+
+    Args:
+        scorer: The scores; use inside ``fast_products`` where it computes products.
+        query: Labels of its queries.
+        gallery: Labels of the gallery images.
+        match: Which images of the query's identity are matches.
+        identity_cmc: Also rank the query's identity among identities.
+        chunk: Queries per tile.
+        tile: Gallery images per tile.
+        first: In a process group: gallery row that is the scorer's first column.
+
+    Returns:
+        The ranking of every query, in the order given.
+
+    Raises:
+        PeerError: Another process has stopped.
+    """
     pairs = find_pairs(query, gallery, match)
     num_same, num_positives = np.diff(pairs.offsets), pairs.num_positives
     result = Ranking(
@@ -184,20 +265,66 @@ def rank_gallery(
         num_positives=num_positives,
         num_junk=num_same - num_positives,
         num_negatives=len(gallery) - num_same,
+        first_identity=np.zeros(len(query), np.int64) if identity_cmc else None,
     )
     # Queries of about as many matches share a chunk, so that little of (R, K) is padding.
     order = np.argsort(num_positives, kind="stable")[int((num_positives == 0).sum()) :]
     if not len(order):
         return result
-    with exact_products(device):
-        counter = RivalCounter(
-            query_features, gallery_features, query.pids, order, pairs.take(order), device
-        )
-        # 16 MB of scores on a CPU, 64 MB on other devices.
-        counter.count(chunk or 1024, tile or (4096 if on_cpu else 16384))
+    start = first or 0
+    distinct, identities = np.unique(gallery.pids, return_inverse=True)
+    counter = RivalCounter(
+        scorer,
+        query.pids[order],
+        gallery.pids[start : start + scorer.num_gallery],
+        order,
+        pairs.take(order),
+        first=start,
+        sharded=first is not None,
+        identities=identities[start : start + scorer.num_gallery] if identity_cmc else None,
+        num_identities=len(distinct) if identity_cmc else 0,
+    )
+    counter.count(*_tiling(len(order), scorer, chunk, tile))
     for row, ranks in zip(order, counter.ranks(), strict=True):
         precisions = np.arange(1, len(ranks) + 1) / ranks
         result.average_precision[row] = math.fsum(precisions) / len(ranks)
         result.inverse_negative_penalty[row] = precisions[-1]
         result.first_hit[row] = ranks[0]
+    if result.first_identity is not None:
+        result.first_identity[order] = counter.identity_ranks()
     return result
+
+
+def _tiling(
+    num_queries: int, scorer: Scorer, chunk: int | None, tile: int | None
+) -> tuple[int, int]:
+    """Choose R and W: products wide enough to be fast, and enough of them for all threads."""
+    if scorer.device.type != "cpu":
+        return chunk or 4096, tile or 2**17
+    chunk = chunk or 512
+    threads = torch.get_num_threads()
+    if tile is None and threads > 1:
+        num_chunks = -(-num_queries // chunk)
+        tile = min(4096, max(512, -(-scorer.num_gallery * num_chunks // (8 * threads))))
+    # 8 MB of scores per thread, and as much for sorting them.
+    return chunk, tile or 4096
+
+
+def ranking_bytes(num_queries: int, num_gallery: int, dim: int, num_threads: int) -> int:
+    """Estimate the memory that ``rank_gallery`` needs beyond features and labels, on a CPU.
+
+    Args:
+        num_queries: Q.
+        num_gallery: G.
+        dim: D.
+        num_threads: Threads that torch uses.
+
+    Returns:
+        Bytes. Counts of identities (``identity_cmc``) need Q bytes more per identity.
+    """
+    tiles = num_threads * min(num_queries, 512) * min(num_gallery, 4096) * 4 * 2
+    blocks = num_threads * 2 * 1024 * dim * 8
+    per_image = 8 * 16 * (num_queries + num_gallery)
+    # Pairs of one identity: few dozens per query in the data sets of the field.
+    per_pair = 8 * 12 * 64 * num_queries
+    return tiles + blocks + per_image + per_pair

@@ -15,9 +15,6 @@ Legend: N images, D embedding size, n pairs, R rows, W columns, E edges.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +22,7 @@ import torch
 from torch import Tensor
 
 from reid_core.evaluation.rules import Indices
+from reid_core.evaluation.threads import for_each
 
 __all__ = [
     "FLOAT32_RANGE",
@@ -33,7 +31,6 @@ __all__ = [
     "counts_by_bucket",
     "counts_by_sorting",
     "distinct_pair_scores",
-    "exact_products",
     "gather_rows",
     "in_float64",
     "l2_normalize",
@@ -49,6 +46,9 @@ FLOAT32_RANGE = 1e37
 
 # Half a megabyte of float64 per thread: a block stays in the L2 cache.
 _BLOCK_ELEMENTS = 2**16
+
+# 64 MB of float64 on a GPU, which needs many rows at a time.
+_DEVICE_ELEMENTS = 2**23
 
 # A float32 sum of squares loses entries below 2**-63 (their squares underflow).
 _UNDERFLOW = 2.0**-63
@@ -92,15 +92,27 @@ def pair_scores(
         (n,) float64; equal vectors give equal bits, whatever else is computed beside them.
     """
     scores = np.empty(len(query_rows))
-    step = max(1, _BLOCK_ELEMENTS // max(1, queries.shape[1]))
+    on_device = queries.device == gallery.device and queries.device.type == "cuda"
+    elements = _DEVICE_ELEMENTS if on_device else _BLOCK_ELEMENTS
+    step = max(1, elements // max(1, queries.shape[1]))
 
     def fill(start: int) -> None:
         part = slice(start, start + step)
-        products = _rows_as_float64(queries, query_rows[part])
-        products *= _rows_as_float64(gallery, gallery_rows[part])
-        scores[part] = _sum_in_fixed_order(products)
+        if on_device:
+            products = gather_rows(queries, query_rows[part]).double()
+            products *= gather_rows(gallery, gallery_rows[part]).double()
+            scores[part] = _sum_on_device(products).cpu().numpy()
+        else:
+            values = _rows_as_float64(queries, query_rows[part])
+            values *= _rows_as_float64(gallery, gallery_rows[part])
+            scores[part] = _sum_in_fixed_order(values)
 
-    _in_threads(fill, range(0, len(query_rows), step))
+    starts = range(0, len(query_rows), step)
+    if on_device:
+        for start in starts:
+            fill(start)
+    else:
+        for_each(starts, lambda: fill)
     return scores
 
 
@@ -160,31 +172,6 @@ def product_tolerance(dtype: torch.dtype, dim: int, norms: Scores) -> Scores:
     return factor * unit * norms + dim * torch.finfo(dtype).tiny
 
 
-@contextmanager
-def exact_products(device: torch.device) -> Iterator[None]:
-    """Have float32 products computed in float32 inside the block: no TF32, bfloat16 or autocast.
-
-    The tolerance above holds for such products only, and a training script may have allowed
-    others. The settings found are put back. No gradients are recorded.
-
-    Args:
-        device: Where the products are computed.
-    """
-    backends = (
-        torch.backends.cuda.matmul,
-        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]  # set at run time
-    )
-    found = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, found, strict=True):
-            backend.fp32_precision = precision
-
-
 def counts_at_least(scores: Tensor, edges: Tensor, scratch: Tensor) -> Tensor:
     """Count, for every edge, the scores of its row that are not below it.
 
@@ -228,15 +215,9 @@ def counts_by_bucket(scores: Tensor, edges: Tensor) -> Tensor:
 def _sort_rows(
     scores: npt.NDArray[np.floating], ordered: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.floating]:
-    """Sort every row into ``ordered``, on as many threads as torch uses."""
-    step = -(-len(scores) // torch.get_num_threads())
-
-    def fill(start: int) -> None:
-        part = slice(start, start + step)
-        ordered[part] = scores[part]
-        ordered[part].sort(axis=1)
-
-    _in_threads(fill, range(0, len(scores), step))
+    """Sort every row into ``ordered``."""
+    ordered[...] = scores
+    ordered.sort(axis=1)
     return ordered
 
 
@@ -261,6 +242,16 @@ def _sum_in_fixed_order(values: Scores) -> Scores:
     return total
 
 
+def _sum_on_device(values: Tensor) -> Tensor:
+    """Do as ``_sum_in_fixed_order`` on a device: the same additions, so the same bits."""
+    width = values.shape[1]
+    while width > 1:
+        half = width // 2
+        values[:, :half] += values[:, width - half : width]
+        width -= half
+    return values[:, 0]
+
+
 def _rows_as_float64(features: Tensor, rows: Indices) -> Scores:
     if features.device.type == "cpu":
         gathered = features.numpy()[rows]
@@ -282,22 +273,3 @@ def _distinct_vectors(features: Tensor, rows: Indices) -> Indices:
             hashlib.blake2b(vector, digest_size=16).digest(), len(labels)
         )
     return found[inverse]
-
-
-def _in_threads(work: Callable[[int], None], starts: Sequence[int]) -> None:
-    """Call ``work`` for every start, on as many threads as torch uses, this one included."""
-    num_threads = min(torch.get_num_threads(), len(starts))
-    if num_threads <= 1:
-        for start in starts:
-            work(start)
-        return
-
-    def run(first: int) -> None:
-        for start in starts[first::num_threads]:
-            work(start)
-
-    with ThreadPoolExecutor(num_threads - 1) as pool:
-        others = [pool.submit(run, first) for first in range(1, num_threads)]
-        run(0)
-        for other in others:
-            other.result()

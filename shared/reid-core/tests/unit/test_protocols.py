@@ -1,17 +1,14 @@
-"""Protocols: the table, names, what labels allow, draws, and results over trials."""
+"""Protocols: the table, their words, names, and what splits and labels allow."""
 
 from __future__ import annotations
 
-import json
 import logging
-import random
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from reid_core.data import DATASET_NAMES, READERS
 from reid_core.data.sample import ReIDDataset, Sample
@@ -23,13 +20,9 @@ from reid_core.evaluation import (
     Ranking,
     applicable,
     choose_protocols,
-    evaluate_protocol,
-    gallery_draws,
+    describe,
     get_protocol,
-    l2_normalize,
     protocols_for,
-    rank_gallery,
-    single_shot_draws,
     splits_of,
 )
 
@@ -61,14 +54,58 @@ def test_every_name_of_a_data_set_is_served():
 
 
 def test_definitions_say_what_differs():
-    texts = {protocol.definition for protocol in PROTOCOLS.values() if protocol.dataset == "prcc"}
-    assert len(texts) == 4
+    for dataset in {protocol.dataset for protocol in PROTOCOLS.values()}:
+        protocols = protocols_for(dataset)
+        assert len({protocol.definition for protocol in protocols}) == len(protocols)
     for name, protocol in PROTOCOLS.items():
+        text = protocol.definition
         assert protocol.name == name
-        assert f"`{protocol.query}`" in protocol.definition
-        assert f"`{protocol.gallery}`" in protocol.definition
-        assert MATCH_RULES[protocol.match].text in protocol.definition
-        assert ("drawn 10 times" in protocol.definition) == (protocol.trials == 10)
+        assert f"`{protocol.query}`" in text
+        assert f"`{protocol.gallery}`" in text
+        assert MATCH_RULES[protocol.match].text in text
+        assert ("10 draws" in text or "10 such lists" in text) == (protocol.trials == 10)
+        assert ("distinct" in text or "counts identities" in text) == (protocol.cmc == "identity")
+        assert ("is junk" in text or "are junk" in text) == MATCH_RULES[protocol.match].makes_junk
+        # A reader can check it in ten lines.
+        assert len(textwrap.wrap(text, 100)) <= 10, name
+        for cameras in (protocol.query_cameras, protocol.gallery_cameras):
+            if cameras is not None:
+                assert "camera 1 has camid 0" in text
+                assert str(cameras[-1] + 1) in text
+
+
+def test_every_published_data_set_is_cited():
+    assert all(protocol.citation for protocol in PROTOCOLS.values() if protocol.dataset != "custom")
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("last/standard", ("pid",)),
+        ("market1501/standard", ("pid", "camid")),
+        ("ltcc/cloth_changing", ("pid", "camid", "clothes_id")),
+        ("sysu/indoor_search", ("pid", "camid")),
+        ("regdb/thermal_to_visible", ("pid", "modality")),
+        ("llcm/vis2ir_readme", ("pid", "camid", "modality")),
+        ("celeb/standard", ("pid",)),
+        ("celeb/official_cameras", ("pid",)),
+        ("celeb_light/official_cameras", ("pid", "camid")),
+        ("custom/any_camera", ("pid",)),
+    ],
+)
+def test_labels_that_are_needed(name, columns):
+    assert PROTOCOLS[name].columns == columns
+
+
+def test_description():
+    text = describe(PROTOCOLS["sysu/all_search_multi_shot_official"], width=80)
+    lines = text.splitlines()
+    assert lines[0] == "sysu/all_search_multi_shot_official  (only when asked for)"
+    assert all(len(line) <= 80 for line in lines)
+    assert "Needs: splits test; labels pid, camid; the file rand_perm_cam.mat." in text
+    assert "Cite: Wu et al., RGB-Infrared Cross-Modality" in text
+    assert "only when asked for" not in describe(PROTOCOLS["ltcc/standard"])
+    assert "Cite" not in describe(PROTOCOLS["custom/standard"])
 
 
 def test_names():
@@ -84,6 +121,15 @@ def test_names():
 
 def test_splits_are_listed_once():
     assert splits_of(protocols_for("prcc")) == ("query_same", "gallery", "query_diff")
+    assert splits_of(protocols_for("sysu")) == ("test",)
+
+
+def test_splits_of_separate_lists_are_those_at_hand():
+    protocols = protocols_for("regdb")
+    assert splits_of(protocols) == tuple(f"test_{trial}" for trial in range(1, 11))
+    assert splits_of(protocols, {"train", "test_3", "test_10"}) == ("test_3", "test_10")
+    # Of other protocols all are asked for, so that the one that is missing is named.
+    assert splits_of(protocols_for("last"), {"query"})[:2] == ("query", "gallery")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +144,7 @@ def test_splits_are_listed_once():
         (lambda: get_protocol("qqq"), r"no protocol is called 'qqq'\. Accepted"),
         (
             lambda: protocols_for("lttc"),
-            r"no protocols for the data set 'lttc'\. Did you mean ltcc\? Data sets: csv, custom",
+            r"no protocols for the data set 'lttc'\. Did you mean ltcc\? Data sets: celeb, celeb_l",
         ),
         (
             lambda: choose_protocols(dataset(query=QUERY, gallery=GALLERY), ["standard", "nope"]),
@@ -163,7 +209,13 @@ def test_protocols_asked_for_are_taken_once_and_in_order():
     [
         (GALLERY, [], ""),
         (images((1, 1, 0)), ["share no camera"], ""),
-        (images((1, 0, 0)), [], "no image of query has a match in gallery; all results will be 0"),
+        (
+            images((1, 0, 0)),
+            [],
+            "ltcc/standard: no image of query has a match in gallery; all results will be 0. Check "
+            "the camera labels",
+        ),
+        (images((1, 0, 0), (1, 1, 0), (-1, 5, 5)), ["1 of 3 images of gallery have the ident"], ""),
     ],
 )
 def test_notes(gallery, notes, warning):
@@ -171,8 +223,135 @@ def test_notes(gallery, notes, warning):
     assert found.ok
     assert len(found.notes) == len(notes)
     assert all(part in note for note, part in zip(found.notes, notes, strict=True))
-    assert warning in found.warning
-    assert bool(found.warning) == bool(warning)
+    assert found.warning == warning
+
+
+@pytest.mark.parametrize(
+    ("name", "splits", "problem"),
+    [
+        (
+            "market1501/standard",
+            {"query": Labels(pids=[1]), "gallery": Labels(pids=[1, 2])},
+            "market1501/standard compares cameras, but 1 of 1 images of query and 2 of 2 images of "
+            "gallery have no camera label (camid); without cameras only custom/any_camera can be "
+            "computed.",
+        ),
+        (
+            "market1501/standard",
+            {
+                "query": Labels(pids=[1], camids=[0]),
+                "gallery": Labels(pids=[1, 2, -1], camids=[3, -1, -1]),
+            },
+            "market1501/standard compares cameras, but 1 of 3 images of gallery have no camera "
+            "label (camid); without cameras only custom/any_camera can be computed.",
+        ),
+        (
+            "ltcc/same_clothes",
+            {
+                "query": Labels(pids=[1], camids=[0]),
+                "gallery": Labels(pids=[1], camids=[1], clothes_ids=[4]),
+            },
+            "ltcc/same_clothes compares outfits, but 1 of 1 images of query have no outfit label "
+            "(clothes_id); without outfits only ltcc/standard can be computed.",
+        ),
+        (
+            "llcm/ir2vis",
+            {"test": Labels(pids=[1, 1], camids=[0, 1])},
+            "llcm/ir2vis tells visible from infrared images, but 2 of 2 images of test have no "
+            "modality; without it no protocol of llcm can be computed.",
+        ),
+        (
+            "llcm/ir2vis",
+            {"test": Labels(pids=[1, 1], camids=[0, 1], modalities=["visible", "visible"])},
+            "llcm/ir2vis cannot be computed: there is no infrared image of `test`.",
+        ),
+        (
+            "sysu/indoor_search",
+            {"test": Labels(pids=[1, 1], camids=[2, 3])},
+            "sysu/indoor_search cannot be computed: there is no image of `test` from cameras 1 and "
+            "2.",
+        ),
+        (
+            "sysu/all_search",
+            {"test": Labels(pids=[1, 2], camids=[2, 3])},
+            "sysu/all_search cannot be computed: no identity of the queries occurs in the gallery; "
+            "check that both number identities alike.",
+        ),
+        (
+            "regdb/visible_to_thermal",
+            {"test": QUERY},
+            "regdb/visible_to_thermal needs at least one of the splits 'test_1' to 'test_10'; none "
+            "is there (splits present: test).",
+        ),
+        (
+            "regdb/visible_to_thermal",
+            {"test_2": []},
+            "regdb/visible_to_thermal needs the split 'test_2', which is empty.",
+        ),
+        (
+            "custom/any_camera",
+            {"query": Labels(pids=[-1, -1]), "gallery": Labels(pids=[1])},
+            "custom/any_camera cannot be computed: there is no image of `query`.",
+        ),
+    ],
+)
+def test_problems(name, splits, problem):
+    assert applicable(PROTOCOLS[name], splits).problem == problem
+
+
+def test_labels_that_are_not_needed_may_be_missing():
+    splits = {"query": Labels(pids=[1]), "gallery": Labels(pids=[1, 2])}
+    for name in ("celeb/standard", "celeb/official_cameras", "custom/any_camera", "last/standard"):
+        assert applicable(PROTOCOLS[name], splits).ok
+
+
+def test_lists_that_are_not_there_are_told():
+    labels = Labels(pids=[1, 1], modalities=["visible", "infrared"])
+    splits = {"test_1": labels, "test_4": labels}
+    found = applicable(PROTOCOLS["regdb/visible_to_thermal"], splits)
+    assert found.ok
+    assert found.notes == (
+        "regdb/visible_to_thermal: evaluated on the lists that are there, of 10: 1, 4",
+    )
+
+
+def test_queries_in_their_own_gallery_are_told():
+    found = applicable(PROTOCOLS["custom/any_camera"], {"query": QUERY, "gallery": QUERY[:1]})
+    assert found.warning.startswith("custom/any_camera: 1 queries are in the gallery as well")
+    assert not applicable(
+        PROTOCOLS["custom/standard"], {"query": QUERY, "gallery": GALLERY}
+    ).warning
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"pids": [1, 2], "camids": [0]}, "differ in length: pids 2, camids 1"),
+        ({"pids": [1, 2], "modalities": ["visible"]}, "differ in length: .*modalities 1"),
+        ({"pids": [0.5]}, "pids must be a list of integers, not float64"),
+        ({"pids": [1], "camids": ["a"]}, "camids must be a list of integers"),
+        (
+            {"pids": [1, 2], "modalities": ["visible", "ir"]},
+            r"must be a list of visible or infrared \(empty where unknown\), not 'ir'",
+        ),
+        ({"pids": [1], "modalities": [["visible"]]}, r"not of shape \(1, 1\)"),
+    ],
+)
+def test_labels_that_are_wrong(labels, message):
+    with pytest.raises(ProtocolError, match=message):
+        Labels(**labels)
+
+
+def test_labels_of_samples():
+    samples = [Sample(Path("a.jpg"), 3, 1, modality="infrared"), Sample(Path("b.jpg"), 4, 0, 7)]
+    labels = Labels.of(samples)
+    assert Labels.of(labels) is labels
+    assert labels.modalities.tolist() == ["infrared", "visible"]
+    assert labels.take([1]).modalities.tolist() == ["visible"]
+    assert labels.clothes_ids.tolist() == [-1, 7]
+    bare = Labels(pids=[5])
+    assert (bare.camids.tolist(), bare.clothes_ids.tolist()) == ([-1], [-1])
+    assert bare.modalities.tolist() == [""]
 
 
 @pytest.mark.parametrize("names", [(), ("standard",)])
@@ -180,129 +359,6 @@ def test_protocols_without_any_match_are_announced(caplog, names):
     chosen = choose_protocols(dataset(query=QUERY, gallery=images((1, 0, 0))), names)
     assert "ltcc/standard" in {protocol.name for protocol in chosen}
     assert "ltcc/standard: no image of query has a match" in caplog.text
-
-
-def test_single_shot_draws_are_those_of_the_global_generator():
-    pids = np.random.default_rng(0).integers(5, 9, 40).tolist()
-    state = random.getstate()
-    draws = single_shot_draws(pids, 10)
-    assert random.getstate() == state
-    random.seed(3)
-    for draw in draws:
-        expected = [
-            random.choice([row for row, other in enumerate(pids) if other == pid])
-            for pid in dict.fromkeys(pids)
-        ]
-        assert draw.tolist() == expected
-
-
-@pytest.fixture(scope="module")
-def prcc():
-    rng = np.random.default_rng(0)
-    labels = {
-        "gallery": [(pid, 0, 2 * pid) for pid in range(6) for _ in range(5)],
-        "query_same": [(pid, 1, 2 * pid) for pid in range(6) for _ in range(3)],
-        "query_diff": [(pid, 2, 2 * pid + 1) for pid in range(6) for _ in range(4)],
-    }
-    splits = {name: images(*triples) for name, triples in labels.items()}
-    centres = rng.standard_normal((6, 8))
-    features = {
-        name: l2_normalize(
-            torch.from_numpy(
-                centres[[sample.pid for sample in samples]]
-                + 1.5 * rng.standard_normal((len(samples), 8))
-            )
-        )
-        for name, samples in splits.items()
-    }
-    return splits, features
-
-
-def test_whole_gallery(prcc):
-    splits, features = prcc
-    result = evaluate_protocol(PROTOCOLS["prcc/cloth_changing"], splits, features)
-    ranking = rank_gallery(
-        features["query_diff"],
-        features["gallery"],
-        Labels.of(splits["query_diff"]),
-        Labels.of(splits["gallery"]),
-    )
-    summary = result.summary()
-    assert {name: summary[name] for name in ranking.summary()} == ranking.summary()
-    assert (summary["num_gallery"], summary["num_trials"]) == (30, 1)
-    assert summary["protocol"] == "prcc/cloth_changing"
-    assert summary["definition"] == PROTOCOLS["prcc/cloth_changing"].definition
-    assert not any(name.endswith("_std") for name in summary)
-    np.testing.assert_array_equal(result.cmc(7), ranking.cmc(7))
-
-
-def test_single_shot_is_the_mean_over_the_draws(prcc):
-    splits, features = prcc
-    protocol = PROTOCOLS["prcc/cloth_changing_single_shot"]
-    result = evaluate_protocol(protocol, splits, features)
-    assert len(result.trials) == 10
-    gallery = Labels.of(splits["gallery"])
-    rank1s = []
-    for draw, trial in zip(gallery_draws(protocol, gallery.pids), result.trials, strict=True):
-        assert gallery.pids[draw].tolist() == list(range(6))
-        products = features["query_diff"].double() @ features["gallery"][draw].double().T
-        best = gallery.pids[draw][products.argmax(1)]
-        rank1s.append((best == Labels.of(splits["query_diff"]).pids).mean())
-        assert trial.rank_k(1) == pytest.approx(rank1s[-1])
-    summary = json.loads(json.dumps(result.summary()))
-    assert summary["rank1"] == pytest.approx(np.mean(rank1s))
-    assert summary["rank1_std"] == pytest.approx(np.std(rank1s))
-    assert np.std(rank1s) > 0
-    assert summary["chance_rank1"] == pytest.approx(1 / 6)
-    assert (summary["num_queries"], summary["num_gallery"], summary["num_trials"]) == (24, 6, 10)
-    assert result.cmc(6)[0] == pytest.approx(summary["rank1"])
-
-
-def test_no_match_gives_zeros():
-    splits = {"query": images((1, 0, 0)), "gallery": images((1, 0, 0), (2, 0, 0))}
-    features = {name: torch.eye(4)[: len(samples)] for name, samples in splits.items()}
-    summary = evaluate_protocol(PROTOCOLS["custom/standard"], splits, features).summary()
-    assert summary["num_valid"] == 0
-    assert summary["rank1"] == summary["mAP"] == summary["mINP"] == summary["chance_mAP"] == 0
-
-
-@pytest.mark.parametrize(
-    ("features", "message"),
-    [
-        ({"query": torch.eye(2)}, r"needs features of the split 'gallery' \(features of: query\)"),
-        (
-            {"query": torch.eye(4)[:2], "gallery": torch.eye(4)[:3]},
-            "gallery: 3 feature rows but labels of 4 images",
-        ),
-        (
-            {"query": torch.eye(4)[:2], "gallery": torch.full((4, 4), torch.nan)},
-            r"NaN or infinite values in 4 of 4 rows: 0 \(0\.jpg\), 1 \(1\.jpg\)",
-        ),
-    ],
-)
-def test_features_that_do_not_fit(features, message):
-    splits = {"query": QUERY, "gallery": GALLERY}
-    with pytest.raises(ProtocolError, match=message):
-        evaluate_protocol(PROTOCOLS["ltcc/standard"], splits, features)
-
-
-@pytest.mark.parametrize(("scale", "warned"), [(1, False), (2.5, True)])
-def test_lengths_other_than_one_are_told(caplog, prcc, scale, warned):
-    splits, features = prcc
-    features = {**features, "gallery": features["gallery"] * scale}
-    with caplog.at_level(logging.WARNING):
-        evaluate_protocol(PROTOCOLS["prcc/same_clothes"], splits, features)
-    assert [record.message for record in caplog.records] == [
-        "features of 'gallery' have lengths from 2.5 to 2.5, not 1: images are ranked by inner "
-        "product, which is not the cosine; use l2_normalize"
-    ] * warned
-
-
-def test_a_protocol_that_the_labels_do_not_allow():
-    splits = {"query": images((1, 0)), "gallery": images((1, 1))}
-    features = {name: torch.ones(1, 1) for name in splits}
-    with pytest.raises(ProtocolError, match="compares outfits"):
-        evaluate_protocol(PROTOCOLS["custom/cloth_changing"], splits, features)
 
 
 def test_protocols_import_no_torch():

@@ -4,143 +4,212 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from reid_core.data.sample import Sample
 from reid_core.errors import ProtocolError
 from reid_core.evaluation.applicability import applicable
+from reid_core.evaluation.definition import Protocol
+from reid_core.evaluation.galleries import Search, labels_under, plan_searches
 from reid_core.evaluation.inputs import check_inputs
-from reid_core.evaluation.protocols import Protocol, single_shot_draws
-from reid_core.evaluation.ranking import Ranking, rank_gallery
+from reid_core.evaluation.permutations import Permutations
+from reid_core.evaluation.precision import Precision
+from reid_core.evaluation.protocol_result import ProtocolResult
+from reid_core.evaluation.ranking import Ranking
+from reid_core.evaluation.rerank_config import RerankConfig
 from reid_core.evaluation.rules import Indices, Labels
-from reid_core.evaluation.scores import gather_rows
+from reid_core.evaluation.scorer import Metric
+from reid_core.evaluation.search_ranker import SearchRanker
 
-__all__ = ["ProtocolResult", "evaluate_protocol", "gallery_draws"]
+__all__ = ["ProtocolResult", "evaluate_protocol"]
 
 logger = logging.getLogger(__name__)
 
 # Unit vectors kept in half precision still pass.
-_UNIT_TOLERANCE = 1e-2
+_LENGTH_TOLERANCE = 1e-2
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ProtocolResult:
-    """Results of one network under one protocol.
-
-    Attributes:
-        protocol: The protocol.
-        trials: One ranking per draw of the gallery; a single one where nothing is drawn.
-        num_gallery: Gallery images that each trial searches.
-    """
-
-    protocol: Protocol
-    trials: tuple[Ranking, ...]
-    num_gallery: int
-
-    def cmc(self, max_rank: int) -> npt.NDArray[np.float64]:
-        """Return the cumulative matching characteristic, (max_rank,), mean over the trials."""
-        curve: npt.NDArray[np.float64] = np.mean(
-            [ranking.cmc(max_rank) for ranking in self.trials], axis=0
-        )
-        return curve
-
-    def summary(self) -> dict[str, Any]:
-        """Return the figures, ready for JSON; shares are fractions in [0, 1].
-
-        Those of ``Ranking.summary``, as means over the trials, with ``<name>_std`` (divisor: the
-        number of trials) where there are several; the counts, ``num_gallery`` and ``num_trials``;
-        and the protocol's name and definition.
-        """
-        summary: dict[str, Any] = {
-            "protocol": self.protocol.name,
-            "definition": self.protocol.definition,
-        }
-        figures = [ranking.summary() for ranking in self.trials]
-        for name, first in figures[0].items():
-            values = [figure[name] for figure in figures]
-            summary[name] = first if name.startswith("num_") else float(np.mean(values))
-            if len(values) > 1 and not name.startswith(("num_", "chance_")):
-                summary[f"{name}_std"] = float(np.std(values))
-        return {**summary, "num_gallery": self.num_gallery, "num_trials": len(self.trials)}
+# Features whose length is looked at: enough to find out that lengths vary at all.
+_NUM_SAMPLED = 4096
 
 
 def evaluate_protocol(
     protocol: Protocol,
-    splits: Mapping[str, Sequence[Sample]],
+    splits: Mapping[str, Sequence[Sample] | Labels],
     features: Mapping[str, Tensor],
     *,
+    trials: Sequence[int] | None = None,
+    permutations: Permutations | None = None,
+    metric: Metric = "inner_product",
+    precision: Precision = "auto",
     device: torch.device | None = None,
+    columns: tuple[int, int] | None = None,
+    rerank: RerankConfig | None = None,
+    expand: int = 0,
+    memory_limit: int | None = None,
 ) -> ProtocolResult:
     """Evaluate features under a protocol.
 
     Args:
         protocol: The protocol.
-        splits: Split name to samples, e.g. ``ReIDDataset.splits``.
+        splits: Split name to samples, e.g. ``ReIDDataset.splits``, or to labels.
         features: Split name to (N, D) float32, one row per sample in the split's order, of unit
             length as ``extract_features`` returns them (``l2_normalize`` for any others).
+        trials: Numbers of the trials to evaluate, from 0; by default all, or those whose lists are
+            at hand where each has its own.
+        permutations: The table of the data set's authors, for ``sysu/..._official``.
+        metric: ``inner_product`` or ``euclidean``.
+        precision: Of the fast products; changes the time, not the result.
         device: Where products are computed; by default where the features lie.
+        columns: In a process group: the rows (start, stop) of the gallery's split that its features
+            hold, while ``splits`` names all of it; see ``rank_gallery``.
+        rerank: Re-rank by k-reciprocal neighbours among the queries and gallery images of each
+            search (of each draw, and of each group of queries that do not see all cameras).
+            Distances are Euclidean then, whatever the metric.
+        expand: Gallery images, of each search, that are averaged into every query beforehand
+            (``expand_queries``).
+        memory_limit: Bytes that re-ranking may use beyond the features.
 
     Returns:
         The results; all 0, with ``num_valid`` 0, where no query has a match.
 
     Raises:
         ProtocolError: Splits, labels or features do not allow it; the message says which.
+        ConfigError: Unknown metric or precision.
+        MemoryLimitError: Re-ranking needs more memory.
+        PeerError: Another process has stopped.
     """
     problem = applicable(protocol, splits).problem
     if problem:
         raise ProtocolError(problem)
-    for name in protocol.splits:
+    numbers = _chosen_trials(protocol, splits, trials)
+    _check_columns(protocol, columns, is_whole_needed=rerank is not None or expand > 0)
+    rank = SearchRanker(
+        protocol=protocol,
+        metric=metric,
+        precision=precision,
+        device=device,
+        columns=columns,
+        rerank=rerank,
+        expand=expand,
+        memory_limit=memory_limit,
+    )
+    rankings, searches, compared = [], [], set[str]()
+    for number in numbers:
+        names = protocol.splits_of_trial(number)
+        query, gallery = (labels_under(protocol, Labels.of(splits[name])) for name in names)
+        sides = (*_features_of(protocol, names, features), query, gallery)
+        plan = plan_searches(protocol, query, gallery, number, permutations)
+        _check(sides, plan, columns)
+        parts = [rank(search, *sides) for search in plan]
+        rankings.append(Ranking.merge(parts, _places(plan)))
+        searches.append(plan)
+        if metric == "inner_product" and names[1] not in compared:
+            _warn_unless_alike(names[1], features[names[1]])
+            compared.add(names[1])
+    return ProtocolResult(
+        protocol=protocol,
+        trials=tuple(rankings),
+        searches=tuple(searches),
+        numbers=numbers,
+        num_gallery=max(map(_num_searched, searches)),
+        scoring=rank.scoring,
+    )
+
+
+def _chosen_trials(
+    protocol: Protocol,
+    splits: Mapping[str, Sequence[Sample] | Labels],
+    trials: Sequence[int] | None,
+) -> tuple[int, ...]:
+    at_hand = protocol.trials_in(splits)
+    if trials is None:
+        return at_hand
+    strange = [trial for trial in trials if trial not in at_hand]
+    if strange or not trials:
+        raise ProtocolError(
+            f"{protocol.name} has the trials {', '.join(map(str, at_hand))}, not "
+            f"{', '.join(map(str, strange)) or 'none'}"
+        )
+    return tuple(trials)
+
+
+def _features_of(
+    protocol: Protocol, names: tuple[str, str], features: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    for name in names:
         if name not in features:
             present = ", ".join(features) or "none"
             raise ProtocolError(
                 f"{protocol.name} needs features of the split {name!r} (features of: {present})"
             )
-    query, gallery = (Labels.of(splits[name]) for name in protocol.splits)
-    query_features, gallery_features = (features[name] for name in protocol.splits)
-    check_inputs(query_features, gallery_features, query, gallery)
-    for name in protocol.splits:
-        _warn_unless_unit(name, features[name])
-    draws = gallery_draws(protocol, gallery.pids)
-    rankings = [
-        rank_gallery(
-            query_features,
-            gallery_features if draw is None else gather_rows(gallery_features, draw),
-            query,
-            gallery if draw is None else gallery.take(draw),
-            protocol.match,
-            device=device,
+    query, gallery = names
+    return features[query], features[gallery]
+
+
+def _check_columns(
+    protocol: Protocol, columns: tuple[int, int] | None, *, is_whole_needed: bool
+) -> None:
+    if columns is None:
+        return
+    if protocol.query == protocol.gallery:
+        raise ProtocolError(
+            f"{protocol.name} takes queries and gallery from one split, {protocol.gallery!r}; its "
+            "features cannot be a part of the gallery alone, so give all of them"
         )
-        for draw in draws
-    ]
-    num_gallery = len(gallery) if draws[0] is None else len(draws[0])
-    return ProtocolResult(protocol=protocol, trials=tuple(rankings), num_gallery=num_gallery)
+    if is_whole_needed:
+        raise ProtocolError(
+            "re-ranking and query expansion look at the whole gallery, so its features cannot be a "
+            "part of them; give all of them"
+        )
 
 
-def _warn_unless_unit(split: str, features: Tensor) -> None:
-    norms = torch.linalg.vector_norm(features.detach(), dim=1)
-    if bool(((norms - 1).abs() > _UNIT_TOLERANCE).any()):
+def _check(
+    sides: tuple[Tensor, Tensor, Labels, Labels],
+    plan: Sequence[Search],
+    columns: tuple[int, int] | None,
+) -> None:
+    """Check features from which some are chosen; all others are checked when they are ranked."""
+    query_features, gallery_features, query, gallery = sides
+    chooses = len(plan) > 1 or (len(plan[0].queries), len(plan[0].gallery)) != (
+        len(query),
+        len(gallery),
+    )
+    if columns is not None:
+        gallery = gallery.take(np.arange(*columns))
+        if not len(gallery):
+            return
+    fits = (len(query_features), len(gallery_features)) == (len(query), len(gallery))
+    if chooses or not fits:
+        check_inputs(query_features, gallery_features, query, gallery)
+
+
+def _warn_unless_alike(split: str, features: Tensor) -> None:
+    """Warn where inner products do not rank as cosines do: gallery images differ in length."""
+    sample = features[:: -(-len(features) // _NUM_SAMPLED) or 1].detach()
+    if not len(sample):
+        return
+    norms = torch.linalg.vector_norm(sample, dim=1)
+    shortest, longest = norms.min().item(), norms.max().item()
+    if longest - shortest > _LENGTH_TOLERANCE * longest:
         logger.warning(
-            "features of %r have lengths from %.3g to %.3g, not 1: images are ranked by inner "
-            "product, which is not the cosine; use l2_normalize",
+            "features of %r have lengths from %.3g to %.3g: images are ranked by inner product, "
+            "which is not the cosine then; use l2_normalize, unless shorter ones lack a part",
             split,
-            norms.min().item(),
-            norms.max().item(),
+            shortest,
+            longest,
         )
 
 
-def gallery_draws(protocol: Protocol, pids: Indices) -> Sequence[Indices | None]:
-    """Return the gallery rows that each trial searches; None stands for all of them.
+def _places(plan: Sequence[Search]) -> list[Indices]:
+    """Return where the queries of each search stand among all queries, by row."""
+    every = np.sort(np.concatenate([search.queries for search in plan]))
+    return [np.searchsorted(every, search.queries) for search in plan]
 
-    Args:
-        protocol: The protocol.
-        pids: (G,) identities of the gallery images, in the split's order.
-    """
-    if protocol.gallery_draw == "all":
-        return (None,)
-    return single_shot_draws(pids.tolist(), protocol.trials)
+
+def _num_searched(plan: Sequence[Search]) -> int:
+    if len(plan) == 1:
+        return len(plan[0].gallery)
+    return len(np.unique(np.concatenate([search.gallery for search in plan])))

@@ -11,7 +11,7 @@ from torch import Tensor
 from reid_core.errors import ProtocolError
 from reid_core.evaluation.rules import Labels
 
-__all__ = ["check_features", "check_inputs"]
+__all__ = ["check_feature_pair", "check_features", "check_inputs"]
 
 
 def check_inputs(
@@ -30,6 +30,21 @@ def check_inputs(
     """
     check_features(query_features, "query", len(query), query.paths)
     check_features(gallery_features, "gallery", len(gallery), gallery.paths)
+    _check_dim(query_features, gallery_features)
+
+
+def check_feature_pair(query_features: Tensor, gallery_features: Tensor) -> None:
+    """Refuse features that cannot be compared, where there are no labels yet.
+
+    Raises:
+        ProtocolError: As ``check_inputs``.
+    """
+    check_features(query_features, "query", len(query_features), ())
+    check_features(gallery_features, "gallery", len(gallery_features), ())
+    _check_dim(query_features, gallery_features)
+
+
+def _check_dim(query_features: Tensor, gallery_features: Tensor) -> None:
     if query_features.shape[1] != gallery_features.shape[1]:
         raise ProtocolError(
             f"query features have {query_features.shape[1]} dimensions and gallery features "

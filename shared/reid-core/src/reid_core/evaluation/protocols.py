@@ -1,4 +1,4 @@
-"""Evaluation protocols as data: who is searched where, what counts as a match. Imports no torch.
+"""Evaluation protocols by name: who is searched where, what counts as a match. Imports no torch.
 
 A protocol is named ``<data set>/<protocol>`` and is printed with every number made under it: two
 numbers may be compared where their protocols are the same.
@@ -8,172 +8,29 @@ from __future__ import annotations
 
 import difflib
 import logging
-import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
+import textwrap
+from collections.abc import Container, Iterable, Sequence
 
-import numpy as np
-
-from reid_core.data.readers import READERS
 from reid_core.data.sample import ReIDDataset
 from reid_core.errors import ProtocolError
 from reid_core.evaluation.applicability import applicable
-from reid_core.evaluation.rules import MATCH_RULES, Indices, Match
+from reid_core.evaluation.definition import Protocol
+from reid_core.evaluation.protocol_table import PROTOCOLS
 
 __all__ = [
     "PROTOCOLS",
-    "GalleryDraw",
     "Protocol",
     "choose_protocols",
+    "describe",
     "get_protocol",
     "protocols_for",
-    "single_shot_draws",
     "splits_of",
 ]
 
 logger = logging.getLogger(__name__)
 
-GalleryDraw = Literal["all", "single_shot"]
-
-SINGLE_SHOT_SEED = 3
-"""Seed of the single-shot draws, as in the official reader of PRCC."""
-
-_COMMON = (
-    "Other images of the query's identity are junk: left out of its ranking. Images of other "
-    "identities are never left out. Queries without a match are left out of all means. Images are "
-    "ranked by the cosine of their features. AP has one step per match, without interpolation; an "
-    "image of another identity with exactly the score of a match ranks before it."
-)
-
 # Names of readers that share the protocols of one's own images.
 _CUSTOM = ("custom", "csv", "folder")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """One way to evaluate on one data set.
-
-    Attributes:
-        name: ``<data set>/<protocol>``; the data set is ``custom`` for one's own images.
-        match: Which gallery images of the query's identity are matches (``MATCH_RULES``).
-        query: Split whose images are searched for.
-        gallery: Split that is searched.
-        gallery_draw: ``all`` gallery images (multi-shot), or ``single_shot``: one image per
-            identity, drawn anew for each trial.
-        trials: Number of draws; results are means over them.
-        default: Whether it is reported unless others are asked for.
-        remark: What one has to know of the splits to read the definition.
-    """
-
-    name: str
-    match: Match
-    query: str = "query"
-    gallery: str = "gallery"
-    gallery_draw: GalleryDraw = "all"
-    trials: int = 1
-    default: bool = True
-    remark: str = ""
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set."""
-        return self.name.partition("/")[0]
-
-    @property
-    def citation(self) -> str:
-        """Publication that the images and splits come from; empty for one's own."""
-        reader = READERS.get(self.dataset)
-        return "" if reader is None else reader.info.paper
-
-    @property
-    def splits(self) -> tuple[str, str]:
-        """The two splits that it needs."""
-        return (self.query, self.gallery)
-
-    @property
-    def definition(self) -> str:
-        """The protocol in words; with the lists of images it can be checked by hand."""
-        searched = f"all images of `{self.gallery}`"
-        if self.gallery_draw == "single_shot":
-            searched = (
-                f"one image per identity of `{self.gallery}`, drawn {self.trials} times (Python's "
-                f"random.seed({SINGLE_SHOT_SEED}), one random.choice per identity in order of "
-                "first appearance); results are means over the draws"
-            )
-        sentences = (
-            f"Every image of `{self.query}` searches {searched}.",
-            self.remark,
-            MATCH_RULES[self.match].text,
-            _COMMON,
-        )
-        return " ".join(sentence for sentence in sentences if sentence)
-
-
-def _prcc(name: str, query: str, *, gallery_draw: GalleryDraw = "all", trials: int = 1) -> Protocol:
-    camera, outfit = ("B", "in the same") if query == "query_same" else ("C", "in another")
-    return Protocol(
-        name=f"prcc/{name}",
-        match="standard",
-        query=query,
-        gallery_draw=gallery_draw,
-        trials=trials,
-        # Published results rank the whole gallery; single-shot ones do not compare with them.
-        default=gallery_draw == "all",
-        remark=f"`gallery` is camera A, `{query}` is camera {camera}: the same people {outfit} "
-        "outfit.",
-    )
-
-
-def _standard(dataset: str, remark: str = "", *, val: bool = False) -> Protocol:
-    return Protocol(
-        name=f"{dataset}/val_standard" if val else f"{dataset}/standard",
-        match="standard",
-        query="val_query" if val else "query",
-        gallery="val_gallery" if val else "gallery",
-        default=not val,
-        remark=remark,
-    )
-
-
-def _with_outfits(dataset: str, remark: str = "") -> list[Protocol]:
-    return [
-        Protocol(name=f"{dataset}/{match}", match=match, remark=remark) for match in MATCH_RULES
-    ]
-
-
-_LAST_REMARK = (
-    "There are no camera labels: every image counts as a camera of its own, so every gallery image "
-    "of the query's identity is a match."
-)
-_DEEPCHANGE_REMARK = (
-    "The tracklet stands for the camera: another tracklet of the same camera is a match."
-)
-
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        protocol.name: protocol
-        for protocol in (
-            *_with_outfits("ltcc", "The lists in the data set's `info` folder are not used."),
-            _prcc("same_clothes", "query_same"),
-            _prcc("cloth_changing", "query_diff"),
-            _prcc("same_clothes_single_shot", "query_same", gallery_draw="single_shot", trials=10),
-            _prcc(
-                "cloth_changing_single_shot", "query_diff", gallery_draw="single_shot", trials=10
-            ),
-            _standard("last", _LAST_REMARK),
-            _standard("last", _LAST_REMARK, val=True),
-            *_with_outfits("vcclothes"),
-            _standard("vcclothes_sc", "Both are cut to cameras 2 and 3: the same outfit."),
-            _standard("vcclothes_cc", "Both are cut to cameras 3 and 4: another outfit."),
-            _standard("deepchange", _DEEPCHANGE_REMARK),
-            _standard("deepchange", _DEEPCHANGE_REMARK, val=True),
-            *_with_outfits("custom"),
-        )
-    }
-)
-"""All protocols by name."""
 
 
 def get_protocol(name: str, dataset: str | None = None) -> Protocol:
@@ -217,30 +74,46 @@ def protocols_for(dataset: str) -> tuple[Protocol, ...]:
     return tuple(sorted(found, key=lambda protocol: not protocol.default))
 
 
-def splits_of(protocols: Iterable[Protocol]) -> tuple[str, ...]:
-    """Return the splits that some protocols need, each once: what has to be embedded."""
-    return tuple(dict.fromkeys(name for protocol in protocols for name in protocol.splits))
-
-
-def single_shot_draws(pids: Sequence[int], trials: int) -> list[Indices]:
-    """Draw galleries of one image per identity, as the official reader of PRCC does.
+def splits_of(
+    protocols: Iterable[Protocol], at_hand: Container[str] | None = None
+) -> tuple[str, ...]:
+    """Return the splits that some protocols need, each once: what has to be embedded.
 
     Args:
-        pids: Identities of the gallery images, in the order of their list.
-        trials: Number of draws.
-
-    Returns:
-        ``trials`` arrays of gallery rows, identities in order of first appearance.
+        protocols: The protocols.
+        at_hand: Names of the splits there are. Of protocols whose trials have lists of their own
+            only these are returned.
     """
-    rows_of: dict[int, list[int]] = {}
-    for row, pid in enumerate(pids):
-        rows_of.setdefault(pid, []).append(row)
-    # A generator of its own draws what random.seed and random.choice would.
-    rng = random.Random(SINGLE_SHOT_SEED)
-    return [
-        np.array([rng.choice(rows) for rows in rows_of.values()], dtype=np.int64)
-        for _ in range(trials)
-    ]
+    return tuple(
+        dict.fromkeys(
+            name
+            for protocol in protocols
+            for name in protocol.splits
+            if not protocol.trial_lists or at_hand is None or name in at_hand
+        )
+    )
+
+
+def describe(protocol: Protocol, width: int = 88) -> str:
+    """Return a protocol as a block of text: name, definition, what it needs, what to cite.
+
+    Args:
+        protocol: The protocol.
+        width: Longest line, in characters.
+    """
+    parts = [protocol.definition, f"Needs: {protocol.needs}."]
+    if protocol.citation:
+        parts.append(f"Cite: {protocol.citation}.")
+    name = protocol.name + ("" if protocol.default else "  (only when asked for)")
+    return "\n".join(
+        [
+            name,
+            *(
+                textwrap.fill(part, width, initial_indent="  ", subsequent_indent="  ")
+                for part in parts
+            ),
+        ]
+    )
 
 
 def choose_protocols(dataset: ReIDDataset, names: Sequence[str] = ()) -> tuple[Protocol, ...]:

@@ -22,6 +22,7 @@ __all__ = [
     "fill_images",
     "fill_module",
     "fill_state_dict",
+    "fill_uniform",
     "fill_weight",
 ]
 
@@ -51,6 +52,18 @@ class GoldenSet:
         with np.load(self._existing(self.path(file)), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
 
+    def names(self, pattern: str) -> list[str]:
+        """Return the files of this set with such a name; skip the test if there are none.
+
+        Args:
+            pattern: With ``*``, where sets hold files of different names.
+        """
+        folder = self.path(pattern).parent
+        found = sorted(path.name for path in folder.glob(pattern))
+        # Fails where there is no such folder, skips where it holds no such file.
+        self._existing(folder / (found[0] if found else pattern))
+        return found
+
     def path(self, file: str) -> Path:
         """Return the path of a file of this set."""
         return self.root / self.method / self.name / file
@@ -70,6 +83,11 @@ def _random_state(name: str) -> np.random.RandomState:
 def fill(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
     """Return the golden input called ``name``: standard normal values, float32, C order."""
     return _random_state(name).normal(0, 1, tuple(shape)).astype(np.float32)
+
+
+def fill_uniform(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Return the golden values called ``name`` that are uniform in [0, 1): float32, C order."""
+    return _random_state(name).uniform(0, 1, tuple(shape)).astype(np.float32)
 
 
 def fill_images(name: str, count: int, height: int, width: int) -> npt.NDArray[np.float32]:

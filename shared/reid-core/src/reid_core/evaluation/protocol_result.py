@@ -1,0 +1,74 @@
+"""What an evaluation under a protocol found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reid_core.evaluation.definition import Protocol
+from reid_core.evaluation.galleries import Search
+from reid_core.evaluation.ranking import Ranking
+from reid_core.evaluation.rules import Indices
+
+__all__ = ["ProtocolResult"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProtocolResult:
+    """Results of one network under one protocol.
+
+    Attributes:
+        protocol: The protocol.
+        trials: One ranking per trial; a single one where nothing is drawn. Its rows are those of
+            ``query_rows``.
+        searches: Per trial, who searched whom.
+        numbers: Number of each trial, from 0.
+        num_gallery: Gallery images of a trial (of the largest, where they differ).
+        scoring: What images were ranked by, in words.
+    """
+
+    protocol: Protocol
+    trials: tuple[Ranking, ...]
+    searches: tuple[tuple[Search, ...], ...]
+    numbers: tuple[int, ...]
+    num_gallery: int
+    scoring: str
+
+    def query_rows(self, index: int = 0) -> Indices:
+        """Return the rows of the query's split, ascending, that a trial's ranking stands for.
+
+        Args:
+            index: Position in ``trials``.
+        """
+        return np.sort(np.concatenate([search.queries for search in self.searches[index]]))
+
+    def cmc(self, max_rank: int) -> npt.NDArray[np.float64]:
+        """Return the cumulative matching characteristic, (max_rank,), mean over the trials."""
+        curve: npt.NDArray[np.float64] = np.mean(
+            [ranking.cmc(max_rank) for ranking in self.trials], axis=0
+        )
+        return curve
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures, ready for JSON; shares are fractions in [0, 1].
+
+        Those of ``Ranking.summary``, as means over the trials, with ``<name>_std`` (divisor: the
+        number of trials) where there are several; the counts (means, where trials differ),
+        ``num_gallery``, ``num_trials``; the protocol's name and definition, and the scoring.
+        """
+        summary: dict[str, Any] = {
+            "protocol": self.protocol.name,
+            "definition": self.protocol.definition,
+            "scoring": self.scoring,
+        }
+        figures = [ranking.summary() for ranking in self.trials]
+        for name, first in figures[0].items():
+            values = [figure[name] for figure in figures]
+            is_count = name.startswith("num_")
+            summary[name] = first if is_count and len({*values}) == 1 else float(np.mean(values))
+            if len(values) > 1 and not is_count and not name.startswith("chance_"):
+                summary[f"{name}_std"] = float(np.std(values))
+        return {**summary, "num_gallery": self.num_gallery, "num_trials": len(self.trials)}

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from reid_core.engine.distributed import reduce_array
-from reid_core.evaluation.fused import ChunkCounter
+from reid_core.evaluation.fused import ChunkCounter, kernels_work
 from reid_core.evaluation.rules import Indices, PairTable
 from reid_core.evaluation.scorer import InnerProduct, Scorer
 from reid_core.evaluation.scores import Scores, counts_at_least, gather_rows
@@ -39,6 +39,9 @@ _CELLS_PER_EXACT_SCORE = 64
 # Ambiguous cells of a chunk that a device keeps (12 bytes each), and that are looked at together.
 _MAX_CELLS = 2**26
 _SETTLED_CELLS = 2**16
+
+# Size of the known case that kernels have to count right when they multiply nothing.
+_PROBE_DIM = 32
 
 # Images per tile of scores that a device stores.
 _DEVICE_TILE = 2**14
@@ -186,6 +189,10 @@ class RivalCounter:
     def _same_identity_scores(self) -> Scores:
         """Score all pairs of one identity precisely, (M,), with one block per identity."""
         offsets, columns = self._pair_offsets, self._pair_columns
+        if not _counts_in_threads(self._scorer.device):
+            # A device would wait for thousands of small products.
+            rows = np.repeat(self._order, np.diff(offsets))
+            return self._scorer.exact(rows, columns)
         scores = np.empty(len(columns))
         by_identity = np.argsort(self._pids, kind="stable")
         borders = np.flatnonzero(np.diff(self._pids[by_identity])) + 1
@@ -273,7 +280,11 @@ class RivalCounter:
         high, low = chunk.edges.chunk(2, dim=1)
         capacity = min(num_rows * scorer.num_gallery // _CELLS_PER_EXACT_SCORE + 1, _MAX_CELLS)
         query_ids = torch.from_numpy(self._pids[chunk.first : chunk.first + num_rows])
-        kernels = isinstance(scorer, InnerProduct) and scorer.has_kernels
+        if isinstance(scorer, InnerProduct):
+            kernels = scorer.has_kernels
+        else:  # scores of another kind are stored first
+            kernels = kernels_work(scorer.device, "fp32", _PROBE_DIM)
+            tile_size = min(tile_size, _DEVICE_TILE)
         counter = ChunkCounter(
             query_ids.to(scorer.device), high, low, capacity=capacity, kernels=kernels
         )

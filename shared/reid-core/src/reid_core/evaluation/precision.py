@@ -63,6 +63,7 @@ def fast_products(device: torch.device, precision: Precision = "auto") -> Iterat
         torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]  # set at run time
     )
     found = [backend.fp32_precision for backend in backends]
+    reduced = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
     permission = _PERMISSIONS.get(precision, "ieee")
     if precision == "auto" and device.type == "cpu" and _permission_keeps_float32():
         permission = "bf16"
@@ -71,11 +72,13 @@ def fast_products(device: torch.device, precision: Precision = "auto") -> Iterat
             # CUDA knows no such permission: bfloat16 inputs are converted there.
             is_cuda = backend is torch.backends.cuda.matmul
             backend.fp32_precision = "ieee" if is_cuda and permission == "bf16" else permission
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
         for backend, setting in zip(backends, found, strict=True):
             backend.fp32_precision = setting
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = reduced
 
 
 def rounding_norms(features: Tensor, precision: Precision) -> Scores:
@@ -94,8 +97,8 @@ def rounding_norms(features: Tensor, precision: Precision) -> Scores:
         if precision == "bf16":
             lost = rows - rows.bfloat16().float()
         else:
-            # Tensor cores cut TF32 inputs off: up to the spacing of such numbers around x is lost.
-            lost = torch.ldexp(rows.sign(), torch.frexp(rows).exponent - 11)
+            # Tensor cores cut TF32 inputs off, which loses more than rounding to the nearest.
+            lost = rows - (rows.contiguous().view(torch.int32) & -(2**13)).view(torch.float32)
         norms = torch.linalg.vector_norm(in_float64(lost), dim=1)
         losses[start : start + len(rows)] = norms.cpu().numpy()
     return losses * 1.001

@@ -110,6 +110,7 @@ class InnerProduct:
             free, _ = torch.cuda.mem_get_info(self._device)
             if gallery.numel() * gallery.element_size() <= free // 4:
                 self._gallery = gallery.to(self._device)
+                self._queries = self._on_device
         dim = queries.shape[1]
         norms, gallery_norms = norm_bounds(queries), norm_bounds(gallery)
         largest = gallery_norms.max(initial=0)
@@ -119,6 +120,8 @@ class InnerProduct:
             # |q g - q' g'| <= |q - q'| |g| + |q'| |g - g'| for the rounded vectors q' and g'.
             lost, gallery_lost = (rounding_norms(x, precision) for x in (queries, gallery))
             tolerance += 1.001 * (lost * largest + (norms + lost) * gallery_lost.max(initial=0))
+            # Tensor cores cut their sums off instead of rounding them.
+            tolerance += 3 * dim * 2.0**-24 * self._norms
         self._tolerance = np.where(self._norms > FLOAT32_RANGE, np.inf, tolerance)
         self._precise_tolerance = product_tolerance(torch.float64, dim, self._norms)
 
@@ -200,7 +203,8 @@ class InnerProduct:
 
     def exact(self, rows: Indices, columns: Indices) -> Scores:
         """Return (n,) exact scores: ``pair_scores``."""
-        evaluate = pair_scores if len(rows) < _MANY_PAIRS else distinct_pair_scores
+        few = len(rows) < _MANY_PAIRS or self._gallery.device.type == "cuda"
+        evaluate = pair_scores if few else distinct_pair_scores
         return evaluate(self._queries, self._gallery, rows, columns)
 
 

@@ -93,6 +93,15 @@ def pair_scores(
     """
     scores = np.empty(len(query_rows))
     on_device = queries.device == gallery.device and queries.device.type == "cuda"
+    if on_device:
+        from reid_core.evaluation.fused import pair_kernel_works
+
+        if pair_kernel_works(queries.device, queries.shape[1]):
+            from reid_core.evaluation.pair_kernel import pair_products
+
+            places = (torch.from_numpy(x).to(queries.device) for x in (query_rows, gallery_rows))
+            products = pair_products(queries.contiguous(), gallery.contiguous(), *places)
+            return products.cpu().numpy()
     elements = _DEVICE_ELEMENTS if on_device else _BLOCK_ELEMENTS
     step = max(1, elements // max(1, queries.shape[1]))
 

@@ -10,48 +10,87 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from reid_core.evaluation.applicability import Applicability, applicable
+from reid_core.evaluation.confidence import Interval, bootstrap_intervals
+from reid_core.evaluation.galleries import (
+    Search,
+    per_camera_draw,
+    plan_searches,
+    single_shot_draws,
+)
+from reid_core.evaluation.permutations import Permutations
 from reid_core.evaluation.protocols import (
     PROTOCOLS,
     Protocol,
     choose_protocols,
+    describe,
     get_protocol,
     protocols_for,
-    single_shot_draws,
     splits_of,
 )
+from reid_core.evaluation.rerank_config import RerankConfig
 from reid_core.evaluation.rules import MATCH_RULES, Labels, Match, MatchRule
 
 if TYPE_CHECKING:
-    from reid_core.evaluation.evaluate import ProtocolResult, evaluate_protocol, gallery_draws
+    from reid_core.evaluation.evaluate import ProtocolResult, evaluate_protocol
+    from reid_core.evaluation.expansion import expand_queries
     from reid_core.evaluation.features import extract_features, extract_split_features, own_share
+    from reid_core.evaluation.image_set import ImageSetScorer, SymmetricScorer
     from reid_core.evaluation.matches import TopMatch, choose_queries, top_matches
-    from reid_core.evaluation.ranking import Ranking, rank_gallery
+    from reid_core.evaluation.neighbour_lists import Neighbours
+    from reid_core.evaluation.neighbours import nearest_in_set, nearest_neighbours
+    from reid_core.evaluation.parts import l2_normalize_parts
+    from reid_core.evaluation.query_figures import result_intervals
+    from reid_core.evaluation.ranking import Ranking, rank_gallery, rank_scores, ranking_bytes
+    from reid_core.evaluation.reranking import RerankedScores, rerank, rerank_bytes, rerank_set
+    from reid_core.evaluation.scorer import Scorer
     from reid_core.evaluation.scores import l2_normalize, pair_scores
 
 __all__ = [
     "MATCH_RULES",
     "PROTOCOLS",
     "Applicability",
+    "ImageSetScorer",
+    "Interval",
     "Labels",
     "Match",
     "MatchRule",
+    "Neighbours",
+    "Permutations",
     "Protocol",
     "ProtocolResult",
     "Ranking",
+    "RerankConfig",
+    "RerankedScores",
+    "Scorer",
+    "Search",
+    "SymmetricScorer",
     "TopMatch",
     "applicable",
+    "bootstrap_intervals",
     "choose_protocols",
     "choose_queries",
+    "describe",
     "evaluate_protocol",
+    "expand_queries",
     "extract_features",
     "extract_split_features",
-    "gallery_draws",
     "get_protocol",
     "l2_normalize",
+    "l2_normalize_parts",
+    "nearest_in_set",
+    "nearest_neighbours",
     "own_share",
     "pair_scores",
+    "per_camera_draw",
+    "plan_searches",
     "protocols_for",
     "rank_gallery",
+    "rank_scores",
+    "ranking_bytes",
+    "rerank",
+    "rerank_bytes",
+    "rerank_set",
+    "result_intervals",
     "single_shot_draws",
     "splits_of",
     "top_matches",
@@ -60,16 +99,30 @@ __all__ = [
 _NEEDS_TORCH = {
     "ProtocolResult": "evaluate",
     "evaluate_protocol": "evaluate",
-    "gallery_draws": "evaluate",
     "extract_features": "features",
     "extract_split_features": "features",
     "own_share": "features",
+    "expand_queries": "expansion",
+    "ImageSetScorer": "image_set",
+    "SymmetricScorer": "image_set",
+    "Neighbours": "neighbour_lists",
+    "nearest_in_set": "neighbours",
+    "nearest_neighbours": "neighbours",
+    "RerankedScores": "reranking",
+    "rerank": "reranking",
+    "rerank_bytes": "reranking",
+    "rerank_set": "reranking",
     "TopMatch": "matches",
     "choose_queries": "matches",
     "top_matches": "matches",
+    "result_intervals": "query_figures",
     "Ranking": "ranking",
     "rank_gallery": "ranking",
+    "rank_scores": "ranking",
+    "ranking_bytes": "ranking",
+    "Scorer": "scorer",
     "l2_normalize": "scores",
+    "l2_normalize_parts": "parts",
     "pair_scores": "scores",
 }
 

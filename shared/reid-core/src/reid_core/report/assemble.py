@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from reid_core.evaluation.evaluate import ProtocolResult, gallery_draws
+from reid_core.data.sample import Sample
+from reid_core.evaluation.evaluate import ProtocolResult
 from reid_core.evaluation.evaluator import Evaluation
+from reid_core.evaluation.galleries import Search, labels_under, take_rows
 from reid_core.evaluation.matches import choose_queries, top_matches
 from reid_core.evaluation.rules import Indices, Labels
 from reid_core.evaluation.scores import gather_rows
+from reid_core.evaluation.search_ranker import take_features
 from reid_core.report.records import (
     APDistribution,
     Citation,
@@ -38,8 +40,18 @@ _MAX_JUNK = 3  # enough to see that there is junk; a film of the query would fil
 _MAX_RANK = 50
 
 
-def result_row(protocol: str, stage: Stage, figures: Mapping[str, Any]) -> ResultRow:
-    """Return the table row of a protocol's figures (``ProtocolResult.summary``)."""
+def result_row(
+    protocol: str, stage: Stage, figures: Mapping[str, Any], variant: str = ""
+) -> ResultRow:
+    """Return the table row of a protocol's figures.
+
+    Args:
+        protocol: Name of the protocol.
+        stage: State of the network.
+        figures: ``ProtocolResult.summary``, perhaps with ``intervals`` (name to low and high) and
+            ``confidence`` (their level in percent).
+        variant: What was added to the plain ranking.
+    """
     return ResultRow(
         protocol=protocol,
         stage=stage,
@@ -51,6 +63,9 @@ def result_row(protocol: str, stage: Stage, figures: Mapping[str, Any]) -> Resul
         chance_rank1=figures["chance_rank1"],
         num_valid=figures["num_valid"],
         num_queries=figures["num_queries"],
+        variant=variant,
+        intervals=figures.get("intervals", {}),
+        interval_label=f"{figures['confidence']:g} % interval" if "intervals" in figures else "",
     )
 
 
@@ -120,42 +135,60 @@ def protocol_citations(evaluation: Evaluation) -> list[Citation]:
 def _lists_of(
     evaluation: Evaluation, result: ProtocolResult, rows: Indices, reason: QueryReason
 ) -> list[RankedList]:
-    if not len(rows):
-        return []
-    protocol, ranking = result.protocol, result.trials[0]
-    query_samples = evaluation.samples[protocol.query]
-    gallery_samples: Sequence[Any] = evaluation.samples[protocol.gallery]
-    gallery_features: Tensor = evaluation.features[protocol.gallery]
-    gallery = Labels.of(gallery_samples)
-    draw = gallery_draws(protocol, gallery.pids)[0]
-    if draw is not None:
-        gallery_samples = [gallery_samples[row] for row in draw]
-        gallery_features, gallery = gather_rows(gallery_features, draw), gallery.take(draw)
-    heads = top_matches(
-        gather_rows(evaluation.features[protocol.query], rows),
-        gallery_features,
-        Labels.of(query_samples).take(rows),
-        gallery,
-        protocol.match,
-        _TOP + _MAX_JUNK,
-        max_junk=_MAX_JUNK,
-    )
-    lists = []
-    for row, head in zip(rows.tolist(), heads, strict=True):
-        ranks = np.cumsum([match.status != "junk" for match in head])
-        entries = []
-        for match, rank in zip(head, ranks, strict=True):
-            sample = gallery_samples[match.gallery_row]
-            if rank <= _TOP:
-                entries.append(RankedEntry(sample=sample, status=match.status, score=match.score))
-        lists.append(
-            RankedList(
-                protocol=protocol.name,
-                query=query_samples[row],
+    """Return the lists of some rows of the first trial's ranking, in their order."""
+    ranking = result.trials[0]
+    queries = result.query_rows()[rows]
+    lists: dict[int, RankedList] = {}
+    for search in result.searches[0]:
+        own = rows[np.isin(queries, search.queries)]
+        for row, (sample, entries) in zip(
+            own.tolist(), _heads(evaluation, result, search, result.query_rows()[own]), strict=True
+        ):
+            lists[row] = RankedList(
+                protocol=result.protocol.name,
+                query=sample,
                 entries=entries,
                 average_precision=float(ranking.average_precision[row]),
                 reason=reason,
                 first_hit_rank=int(ranking.first_hit[row]),
             )
-        )
-    return lists
+    return [lists[row] for row in rows.tolist()]
+
+
+def _heads(
+    evaluation: Evaluation, result: ProtocolResult, search: Search, queries: Indices
+) -> list[tuple[Sample, list[RankedEntry]]]:
+    """Return some queries of a search, each with the head of its ranking."""
+    if not len(queries):
+        return []
+    protocol = result.protocol
+    query_name, gallery_name = protocol.splits_of_trial(result.numbers[0])
+    query_samples, gallery_samples = (
+        evaluation.samples[name] for name in (query_name, gallery_name)
+    )
+    query, gallery = (
+        labels_under(protocol, Labels.of(samples)) for samples in (query_samples, gallery_samples)
+    )
+    heads = top_matches(
+        gather_rows(evaluation.features[query_name], queries),
+        take_features(evaluation.features[gallery_name], search.gallery),
+        query.take(queries),
+        take_rows(gallery, search.gallery),
+        protocol.match,
+        _TOP + _MAX_JUNK,
+        max_junk=_MAX_JUNK,
+    )
+    found = []
+    for row, head in zip(queries.tolist(), heads, strict=True):
+        ranks = np.cumsum([match.status != "junk" for match in head])
+        entries = [
+            RankedEntry(
+                sample=gallery_samples[search.gallery[match.gallery_row]],
+                status=match.status,
+                score=match.score,
+            )
+            for match, rank in zip(head, ranks, strict=True)
+            if rank <= _TOP
+        ]
+        found.append((query_samples[row], entries))
+    return found

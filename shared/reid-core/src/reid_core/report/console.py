@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reid_core.report.markup import STAGE_LABELS, group_by, percent, query_counts
+from reid_core.report.markup import (
+    INTERVAL_NAMES,
+    group_by,
+    interval,
+    percent,
+    query_counts,
+    row_label,
+)
 from reid_core.report.records import ResultRow
 from reid_core.report.results import NOT_COMPARABLE
 
@@ -48,16 +55,19 @@ def results_table(rows: Sequence[ResultRow], *, synthetic: bool, title: str = "R
         table.add_column(name, justify="right", no_wrap=True)
     sources: list[str] = []
     for protocol, group in group_by(rows, lambda row: row.protocol).items():
-        for index, row in enumerate(group):
+        for row in group:
             scores = (row.rank1, row.rank5, row.rank10, row.mean_ap, row.mean_inp)
             table.add_row(
                 Text(protocol),
-                Text(STAGE_LABELS[row.stage] + _mark_source(row, synthetic, sources)),
+                Text(row_label(row) + _mark_source(row, synthetic, sources)),
                 *(percent(score) for score in (*scores, row.chance_rank1)),
                 query_counts(row).replace(" ", ""),
                 style="dim" if row.stage == "published" else "",
-                end_section=index == len(group) - 1,
             )
+            if row.intervals:
+                intervals = (interval(row, name) for name in INTERVAL_NAMES)
+                table.add_row("", Text(f"  {row.interval_label}"), *intervals, "", "", style="dim")
+        table.add_section()
     notes = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
     table.caption = Text("\n".join(notes)) if notes else None
     return table

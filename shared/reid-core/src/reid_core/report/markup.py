@@ -11,16 +11,21 @@ from typing import TypeVar
 from reid_core.report.records import ResultRow, Stage
 
 __all__ = [
-    "STAGE_LABELS",
+    "INTERVAL_NAMES",
     "escape",
     "group_by",
     "heading",
+    "interval",
     "percent",
     "protocol_anchor",
     "query_counts",
+    "row_label",
 ]
 
-STAGE_LABELS: dict[Stage, str] = {
+INTERVAL_NAMES = ("rank1", "rank5", "rank10", "mAP", "mINP")
+"""Names of a row's intervals, in the order of the table's columns."""
+
+_STAGE_LABELS: dict[Stage, str] = {
     "untrained": "Untrained",
     "trained": "Trained",
     "evaluated": "Evaluated",
@@ -34,6 +39,20 @@ _K = TypeVar("_K")
 def percent(value: float | None) -> str:
     """Format a fraction as percent with one decimal and no sign; an unknown one as a dash."""
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def interval(row: ResultRow, name: str) -> str:
+    """Format one of a row's intervals in percent, ``36.5-45.0``; an unknown one as empty text."""
+    if name not in row.intervals:
+        return ""
+    low, high = row.intervals[name]
+    return f"{percent(low)}-{percent(high)}"
+
+
+def row_label(row: ResultRow) -> str:
+    """Return what a row shows: the network's state, and what was added to the plain ranking."""
+    label = _STAGE_LABELS[row.stage]
+    return f"{label} + {row.variant}" if row.variant else label
 
 
 def query_counts(row: ResultRow) -> str:

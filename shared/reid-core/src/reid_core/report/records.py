@@ -55,6 +55,10 @@ class ResultRow:
         num_valid: Queries with at least one right match in the gallery.
         num_queries: All queries of the protocol.
         source: Where the figures come from; for a published row its citation.
+        variant: What was added to the plain ranking, e.g. ``re-ranking``; empty for nothing.
+        intervals: Bootstrap intervals (low, high) of figures, by the names ``rank1``, ``rank5``,
+            ``rank10``, ``mAP`` and ``mINP``.
+        interval_label: What the intervals are, e.g. ``95 % interval``.
     """
 
     protocol: str
@@ -68,6 +72,9 @@ class ResultRow:
     num_valid: int | None = None
     num_queries: int | None = None
     source: str = ""
+    variant: str = ""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    interval_label: str = ""
 
     def __post_init__(self) -> None:
         for name in ("rank1", "rank5", "rank10", "mean_ap", "mean_inp", "chance_rank1"):

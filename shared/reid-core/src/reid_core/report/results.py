@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 
 from reid_core.report.markup import (
-    STAGE_LABELS,
+    INTERVAL_NAMES,
     escape,
     group_by,
     heading,
+    interval,
     percent,
     protocol_anchor,
     query_counts,
+    row_label,
 )
 from reid_core.report.records import ResultRow
 
@@ -48,11 +50,12 @@ def results_section(rows: Sequence[ResultRow], *, synthetic: bool) -> str:
 
 
 def _card(protocol: str, rows: Sequence[ResultRow], synthetic: bool) -> str:
-    own = [row for row in rows if row.stage != "published"]
+    own = [row for row in rows if row.stage != "published" and not row.variant]
     if not own:
         return ""
     main, marks = own[-1], _strip_marks(rows, synthetic)
     others = [f"{kind} {percent(value)} %" for kind, value in marks if kind != main.stage]
+    others += [f"with {row.variant} {percent(row.rank1)} %" for row in rows if row.variant]
     name = f'<a href="#{protocol_anchor(protocol)}">{escape(protocol)}</a>'
     return f"""<div class="card"><h3>{name}</h3>
 <p class="big"><b>{percent(main.rank1)}<small> %</small></b> rank-1, {main.stage}</p>
@@ -62,8 +65,8 @@ def _card(protocol: str, rows: Sequence[ResultRow], synthetic: bool) -> str:
 
 
 def _strip_marks(rows: Sequence[ResultRow], synthetic: bool) -> list[tuple[str, float]]:
-    """Return kind and rank-1 of what is drawn; no published figure beside generated images."""
-    shown = [row for row in rows if not (synthetic and row.stage == "published")]
+    """Return kind and rank-1 of the plain rankings; no published one beside generated images."""
+    shown = [row for row in rows if not (row.variant or (synthetic and row.stage == "published"))]
     chances = _known([("chance", row.chance_rank1) for row in shown])
     return chances[:1] + _known([(row.stage, row.rank1) for row in shown])
 
@@ -101,11 +104,21 @@ def _table_row(row: ResultRow, synthetic: bool) -> str:
         source = f"from the paper: {source}" if source else "from the paper"
         if synthetic:
             source += f"; <em>{NOT_COMPARABLE}</em>"
+    if row.intervals:
+        source = "; ".join(filter(None, [source, escape(row.interval_label)]))
     source = f"<small>{source}</small>" if source else ""
-    scores = (row.rank1, row.rank5, row.rank10, row.mean_ap, row.mean_inp, row.chance_rank1)
-    cells = "".join(f"<td>{percent(score)}</td>" for score in scores)
-    label = f'<i class="{row.stage}"></i>{STAGE_LABELS[row.stage]}'
+    scores = (row.rank1, row.rank5, row.rank10, row.mean_ap, row.mean_inp)
+    cells = "".join(
+        f"<td>{percent(score)}{_small(interval(row, name))}</td>"
+        for score, name in zip(scores, INTERVAL_NAMES, strict=True)
+    )
+    cells += f"<td>{percent(row.chance_rank1)}</td>"
+    label = f'<i class="{row.stage}"></i>{escape(row_label(row))}'
     return (
         f'<tr class="{row.stage}"><th scope="row"><span class="key">{label}</span>{source}</th>'
         f"{cells}<td>{query_counts(row)}</td></tr>"
     )
+
+
+def _small(text: str) -> str:
+    return f"<small>{text}</small>" if text else ""

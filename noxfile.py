@@ -26,6 +26,7 @@ PACKAGES = {"core": CORE, **{name: Path("packages", name) for name in METHODS}}
 WORKSPACE = nox.project.load_toml("pyproject.toml")
 SOURCES = [f"{path.as_posix()}/src" for path in PACKAGES.values()]
 DATASETS = ("ltcc", "prcc")
+MEASUREMENTS = ("evaluation", "reranking")
 
 
 def group(name: str) -> list[str]:
@@ -137,6 +138,21 @@ for _dataset in DATASETS:
     nox.session(
         lambda session, dataset=_dataset: benchmark(session, dataset),
         name=f"benchmark-{_dataset}",
+        tags=["benchmark"],
+        default=False,
+    )
+
+
+def measurement(session: nox.Session, name: str) -> None:
+    """Measure what evaluations cost; takes the options of the script."""
+    session.install(*editable())
+    session.run("python", f"benchmarks/{name}.py", *session.posargs)
+
+
+for _name in MEASUREMENTS:
+    nox.session(
+        lambda session, name=_name: measurement(session, name),
+        name=f"benchmark-{_name}",
         tags=["benchmark"],
         default=False,
     )

@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/evaluation.py`` and ``benchmarks/reranking.py``: what evaluations cost."""

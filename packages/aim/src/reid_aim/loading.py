@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from reid_aim import __version__
@@ -13,9 +14,11 @@ from reid_aim.config import AIMConfig
 from reid_aim.model import AIM, IDBranch
 from reid_aim.weights import PARTS, read_official, save_official
 from reid_core.commands.arguments import ExportArguments
+from reid_core.commands.budget import open_plan
 from reid_core.commands.network import LoadedNetwork
 from reid_core.config import load_config
 from reid_core.engine.checkpoint import read_checkpoint
+from reid_core.engine.distributed import World
 from reid_core.engine.folder import CHECKPOINT_NAME
 from reid_core.engine.weights import read_weights
 from reid_core.errors import CheckpointError
@@ -111,6 +114,7 @@ def export_official(arguments: ExportArguments) -> Path:
     Raises:
         CheckpointError: When there is no training state, or it does not fit its settings.
         OutputError: When the file cannot be written.
+        MemoryLimitError: When it would need more memory than it may have.
     """
     folder = arguments.weights
     if not (folder / CHECKPOINT_NAME).is_file():
@@ -124,6 +128,10 @@ def export_official(arguments: ExportArguments) -> Path:
             f"{folder} kept the best epoch's identity network only (select=best), but the official "
             "layout needs all six networks of one epoch; train with --select last to export it"
         )
+    plan = open_plan("export", arguments.memory_limit, torch.device("cpu"), World())
+    size = (folder / CHECKPOINT_NAME).stat().st_size
+    plan.add("the training state, and the networks made from it", 2 * size)
+    plan.require("export")
     checkpoint = read_checkpoint(folder / CHECKPOINT_NAME)
     parts = {name: checkpoint.objects[name] for name in PARTS}
     network = _build(config, parts)

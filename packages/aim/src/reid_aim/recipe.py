@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from reid_aim.model import AIM
 from reid_aim.results import BestWeights, write_results
 from reid_aim.step import AIMOptimizers, TrainingStep, build_optimizers
 from reid_aim.weights import PARTS, read_official
+from reid_core.commands.budget import open_plan, plan_training
 from reid_core.commands.console import say
 from reid_core.commands.progress import progress_bar
 from reid_core.commands.results import (
@@ -24,7 +26,7 @@ from reid_core.commands.results import (
     print_evaluation,
 )
 from reid_core.commands.same_data import require_same_data
-from reid_core.config import OptimConfig, to_dict
+from reid_core.config import DataConfig, OptimConfig, to_dict
 from reid_core.data.augment import BatchAugment
 from reid_core.data.loader import TrainLoader
 from reid_core.data.opening import open_dataset, open_images
@@ -33,6 +35,7 @@ from reid_core.data.sample import ReIDDataset, pid2clothes
 from reid_core.data.samplers import IdentityChunkSampler, check_batching
 from reid_core.engine import Run, average_gradients
 from reid_core.errors import CheckpointError, ConfigError
+from reid_core.evaluation.definition import Protocol
 from reid_core.evaluation.evaluator import Evaluation, Evaluator
 from reid_core.evaluation.protocols import choose_protocols
 
@@ -66,6 +69,7 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
         name=name,
     ) as run:
         show = partial(progress_bar, enabled=run.is_main)
+        open_plan("training", config.run.memory_limit, run.device, run.world)
         with run.main_first(), show("drawing synthetic people") as progress:
             dataset = open_dataset(config.data, progress)
         require_trainable(dataset, clothes=True)
@@ -74,8 +78,22 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
         if run.is_main:
             say(f"AIM on {describe_dataset(dataset)}")
             say(f"preset {preset}, {describe_device(run.device)}, run folder {run.folder}")
-        evaluator = build_evaluator(config, dataset, run)
-        loader = build_loader(config, dataset, run)
+        protocols = choose_protocols(dataset, config.protocols)
+        with torch.device("meta"):
+            outline = build_model(config, dataset, weights="none")
+        places = plan_training(
+            run,
+            outline,
+            dataset,
+            protocols,
+            config.data,
+            limit=config.run.memory_limit,
+            batch_size=config.batch_size,
+            moments=1 if config.optim.name == "sgd" else 2,
+            crop_scale=_crop_scale(config),
+        )
+        evaluator = build_evaluator(config, dataset, protocols, places.test, run)
+        loader = build_loader(config, dataset, places.train, run)
         with run.main_first():  # start weights are downloaded once
             start = "none" if run.resumed else config.model.weights
             model = build_model(config, dataset, weights=start).to(run.device)
@@ -125,6 +143,7 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
             for schedule in schedules:
                 schedule.step()
             if run.should_evaluate(epoch, config.epochs):
+                evaluation = None  # the features of the one before
                 evaluation = evaluate(epoch)
                 best.offer(evaluation, epoch, model.model)
 
@@ -159,16 +178,21 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
         return run.folder
 
 
-def build_evaluator(config: AIMConfig, dataset: ReIDDataset, run: Run) -> Evaluator:
-    """Choose the protocols and decode the test images, so that bad ones are found before training.
+def build_evaluator(
+    config: AIMConfig,
+    dataset: ReIDDataset,
+    protocols: Sequence[Protocol],
+    data: DataConfig,
+    run: Run,
+) -> Evaluator:
+    """Decode the test images, so that bad ones are found before training.
 
     All of the data set's splits are needed at the end; a run that would fail there fails here.
     """
-    protocols = choose_protocols(dataset, config.protocols)
     evaluator = Evaluator(
         dataset,
         protocols,
-        config.data,
+        data,
         device=run.device,
         world=run.world,
         mean=config.augment.mean,
@@ -179,9 +203,10 @@ def build_evaluator(config: AIMConfig, dataset: ReIDDataset, run: Run) -> Evalua
     return evaluator
 
 
-def build_loader(config: AIMConfig, dataset: ReIDDataset, run: Run) -> TrainLoader:
+def build_loader(
+    config: AIMConfig, dataset: ReIDDataset, data: DataConfig, run: Run
+) -> TrainLoader:
     """Decode the training images once and arrange the official batches."""
-    data, augment = config.data, config.augment
     pids = [sample.pid for sample in dataset.train]
     check_batching(pids, config.batch_size, config.num_instances, run.world_size)
     show = progress_bar("reading training images", enabled=run.is_main)
@@ -189,7 +214,7 @@ def build_loader(config: AIMConfig, dataset: ReIDDataset, run: Run) -> TrainLoad
         images = open_images(
             dataset.train,
             data,
-            crop_scale=augment.crop_scale if augment.crop_prob else None,
+            crop_scale=_crop_scale(config),
             num_processes=run.world_size,
             progress=progress,
         )
@@ -205,7 +230,7 @@ def build_loader(config: AIMConfig, dataset: ReIDDataset, run: Run) -> TrainLoad
         images,
         samples,
         sampler,
-        BatchAugment(augment, data.height, data.width),
+        BatchAugment(config.augment, data.height, data.width),
         batch_size=config.batch_size,
         device=run.device,
         seed=config.run.seed,
@@ -276,3 +301,8 @@ def build_schedules(
             group["initial_lr"] = config.lr
         schedules.append(LambdaLR(optimizer, factor, last_epoch=first_epoch - 1))
     return tuple(schedules)
+
+
+def _crop_scale(config: AIMConfig) -> float | None:
+    """Return the factor of the enlarged training images that random crops are cut from, if any."""
+    return config.augment.crop_scale if config.augment.crop_prob else None

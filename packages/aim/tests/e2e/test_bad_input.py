@@ -360,6 +360,23 @@ def test_unknown_protocol_to_evaluate(fails, weights):
     fails("aim-eval", *args, says=["cloth_chaning", "ltcc/cloth_changing"])
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--k1", "5"], ["k1", "--rerank"]),
+        (["--rerank", "--k1", "0"], ["k1=0", "1 or more"]),
+        (["--rerank", "--lambda", "2"], ["lambda_value=2", "0 to 1"]),
+        (["--expand", "-1"], ["expand=-1"]),
+        (["--confidence", "100"], ["confidence=100", "95"]),
+        (["--resamples", "0"], ["resamples=0"]),
+        (["--memory-limit", "much"], ["'much'", "8GB"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_setting_of_an_evaluation(fails, weights, more, says):
+    fails("aim-eval", "--weights", weights, "--data", "data", "--out", "e", *more, says=says)
+
+
 def test_evaluation_without_data(fails, weights):
     fails("aim-eval", "--weights", weights, says=["--data"])
 

@@ -1,5 +1,6 @@
 """The four commands as people use them, on synthetic data in LTCC's true layout."""
 
+import csv
 import json
 
 import numpy as np
@@ -58,6 +59,38 @@ def test_evaluation_of_the_run_repeats_its_figures(finished, ltcc, tmp_path):
     found = json.loads((tmp_path / "e/results.json").read_text())["results"]
     assert found == json.loads((folder / "results.json").read_text())["results"]
     assert "<html" in (tmp_path / "e/report.html").read_text()
+
+
+def test_what_is_added_to_the_plain_ranking_has_rows_of_its_own(finished, ltcc, tmp_path):
+    folder, _ = finished
+    args = ("--weights", folder, "--data", ltcc, "--protocol", "cloth_changing", "--out", "e")
+    options = ("--rerank", "--k1", "5", "--k2", "2", "--lambda", "0.5", "--expand", "2")
+    bootstrap = ("--confidence", "90", "--resample", "identities", "--resamples", "200")
+    printed = run("aim-eval", *args, *options, *bootstrap, cwd=tmp_path).stdout
+    record = json.loads((tmp_path / "e/results.json").read_text())
+    name = "ltcc/cloth_changing"
+    plain = record["results"][name]
+    known = json.loads((folder / "results.json").read_text())["results"][name]
+    assert {key: plain[key] for key in known} == known
+    assert list(record["variants"]) == ["expansion", "re-ranking"]
+    assert "k1 5, k2 2, lambda 0.5" in record["variants"]["re-ranking"][name]["scoring"]
+    for figures in (plain, *(found[name] for found in record["variants"].values())):
+        low, high = figures["intervals"]["mAP"]
+        assert 0 <= low <= figures["mAP"] <= high <= 1
+    assert record["bootstrap"]["resample"] == "identities"
+    report = (tmp_path / "e/report.html").read_text()
+    for text in (printed, report):
+        for words in ("Evaluated + expansion", "Evaluated + re-ranking", "90 % interval"):
+            assert words in text
+    tables = ["queries-ltcc-cloth_changing", "queries-ltcc-cloth_changing-re-ranking"]
+    for table, figures in zip(tables, (plain, record["variants"]["re-ranking"][name]), strict=True):
+        with (tmp_path / f"e/{table}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == figures["num_queries"]
+        precisions = [float(row["ap"]) for row in rows if row["ap"]]
+        assert len(precisions) == figures["num_valid"]
+        assert np.mean(precisions) == pytest.approx(figures["mAP"], abs=1e-12)
+        assert {row["path"] for row in rows} == {p.as_posix() for p in (ltcc / "query").iterdir()}
 
 
 def test_official_export_evaluates_to_the_same_figures(finished, ltcc, tmp_path):

@@ -35,9 +35,13 @@ def test_two_processes_train(ltcc, small, tmp_path):
 
 def test_two_processes_evaluate_to_the_last_digit(finished, ltcc, tmp_path):
     folder, _ = finished
-    args = ("--weights", folder, "--data", ltcc, "--out", "e")
-    torchrun("aim-eval", *args, cwd=tmp_path)
-    assert figures(tmp_path / "e") == figures(folder)
+    args = ("--weights", folder, "--data", ltcc, "--rerank", "--k1", "5", "--k2", "2")
+    torchrun("aim-eval", *args, "--out", "two", cwd=tmp_path)
+    assert figures(tmp_path / "two") == figures(folder)
+    run_installed("aim-eval", *args, "--out", "one", cwd=tmp_path)
+    for table in sorted((tmp_path / "one").glob("*.csv")):
+        assert (tmp_path / "two" / table.name).read_bytes() == table.read_bytes()
+    assert figures(tmp_path / "two", "variants") == figures(tmp_path / "one", "variants")
 
 
 def test_a_failing_process_ends_the_other(ltcc, small, tmp_path):
@@ -47,5 +51,5 @@ def test_a_failing_process_ends_the_other(ltcc, small, tmp_path):
     assert "in epoch 0, batch" in done.stderr
 
 
-def figures(folder):
-    return json.loads((folder / "results.json").read_text())["results"]
+def figures(folder, which="results"):
+    return json.loads((folder / "results.json").read_text())[which]

@@ -40,6 +40,7 @@ SHORT_FLAGS: FlagTable = {
     "--out": "--run.out",
     "--seed": "--run.seed",
     "--device": "--run.device",
+    "--memory-limit": "--run.memory-limit",
 }
 
 
@@ -248,6 +249,7 @@ def _train_help(description: str, presets: Mapping[str, Any], datasets: Sequence
             f"  --preset NAME    {', '.join(presets)}; default: paper (demo for synthetic data)",
             "  --config FILE    start from the config.json of an earlier run",
             "  --out DIR        run folder;  --seed N;  --device cpu|cuda|cuda:1|mps",
+            "  --memory-limit SIZE   refuse at once what would need more memory, e.g. 8GB",
             "  --resume DIR     continue a run that was stopped, exactly where it was",
         ]
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from reid_core.errors import ConfigError
+from reid_core.memory import parse_size
 
 __all__ = ["DataConfig", "OptimConfig", "RunConfig", "from_dict", "load_config", "to_dict"]
 
@@ -33,7 +34,7 @@ class DataConfig:
     """Image width in pixels after resizing."""
     cache: Literal["auto", "memory", "disk"] = "auto"
     """Where decoded images are kept: RAM, a memory-mapped file, or RAM while they need less than
-    a quarter of it."""
+    a quarter of it (or of the memory limit)."""
     cache_dir: Path | None = None
     """Folder of memory-mapped image caches; default: REID_CACHE or ~/.cache/reid-core."""
     skip_corrupt: bool = False
@@ -96,6 +97,9 @@ class RunConfig:
     """Deterministic device kernels."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to PyTorch."""
+    memory_limit: str | None = None
+    """What each process may hold in memory, e.g. 8GB; refused before the start where it is not
+    enough. Mapped files, GPU memory and the losses' own tensors are not counted."""
     eval_every: int = 5
     """Evaluate after every n-th epoch; 0: only before the first and after the last."""
     checkpoint_steps: int = 0
@@ -107,6 +111,8 @@ class RunConfig:
         for name in ("threads", "eval_every", "checkpoint_steps"):
             value = getattr(self, name)
             require(value >= 0, f"run.{name}={value} must not be negative")
+        if self.memory_limit is not None:
+            parse_size(self.memory_limit)
 
 
 def require(condition: bool, message: str) -> None:

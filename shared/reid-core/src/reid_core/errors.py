@@ -13,7 +13,9 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "DatasetNotFoundError",
+    "FeatureFileError",
     "ImageFileError",
+    "MemoryLimitError",
     "NonFiniteLossError",
     "OutputError",
     "ProtocolError",
@@ -37,6 +39,10 @@ class DatasetError(ReIDError):
     """The data set is there, but its layout or contents cannot be used."""
 
 
+class FeatureFileError(ReIDError):
+    """A file of features, or the table of their labels, is missing or cannot be used."""
+
+
 class ImageFileError(ReIDError):
     """An image file cannot be read or decoded."""
 
@@ -47,6 +53,10 @@ class CheckpointError(ReIDError):
 
 class ProtocolError(ReIDError):
     """An evaluation protocol is unknown or does not go with the labels at hand."""
+
+
+class MemoryLimitError(ReIDError):
+    """The work would need more memory than it may have; found before it starts."""
 
 
 class NonFiniteLossError(ReIDError):

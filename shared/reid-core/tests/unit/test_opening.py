@@ -1,13 +1,22 @@
 """What ``--data`` opens, and where decoded images are kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from reid_core import memory
 from reid_core.config import DataConfig
 from reid_core.data import opening
 from reid_core.data.naming import is_synthetic, name_dataset
-from reid_core.data.opening import open_dataset, open_images
-from reid_core.errors import ConfigError, DatasetNotFoundError, ImageFileError
+from reid_core.data.opening import open_dataset, open_images, place_images
+from reid_core.errors import (
+    ConfigError,
+    DatasetNotFoundError,
+    ImageFileError,
+    MemoryLimitError,
+)
+from reid_core.memory import MemoryPlan
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,8 +73,6 @@ def test_contradictions_are_refused():
 
 @pytest.mark.parametrize(("cache", "in_file"), [("memory", False), ("disk", True), ("auto", False)])
 def test_place_of_the_cache(dataset, config, cache, in_file):
-    from dataclasses import replace
-
     images = open_images(dataset.train, replace(config, cache=cache))
     assert (images.file is not None) == in_file
     assert len(images) == len(dataset.train)
@@ -76,17 +83,66 @@ def test_several_processes_share_a_file(dataset, config):
 
 
 def test_little_memory_means_a_file(dataset, config, monkeypatch):
-    monkeypatch.setattr(opening, "_memory_size", lambda: 1000)
+    monkeypatch.setattr(opening, "available_memory", lambda: 1000)
     assert open_images(dataset.train, config).file is not None
 
 
-def test_a_container_has_less_memory_than_its_machine(tmp_path, monkeypatch):
-    limits = {"number": "123456789\n", "no limit": "max\n"}
-    for name, text in limits.items():
-        (tmp_path / name).write_text(text)
-    files = [tmp_path / name for name in (*limits, "absent")]
-    monkeypatch.setattr(opening, "_CONTAINER_LIMITS", files)
-    assert opening._memory_size() == 123456789
+@pytest.fixture
+def plan(monkeypatch):
+    """Return a function that makes a plan with so many bytes in all and so many free."""
+
+    def make(allowed, room):
+        monkeypatch.setattr(memory, "resident_memory", lambda: allowed - room)
+        monkeypatch.setattr(memory, "available_memory", lambda: allowed)
+        return MemoryPlan(reserve=0)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("allowed", "room", "processes", "place"),
+    [
+        (8.1, 2.1, 1, "memory"),
+        (8.1, 1.9, 1, "disk"),  # no room beside what else there is
+        (7.9, 2.1, 1, "disk"),  # more than a quarter of all
+        (80.0, 70.0, 2, "disk"),  # a file is shared, memory is not
+    ],
+)
+def test_place_is_chosen_by_what_is_left(config, plan, allowed, room, processes, place):
+    image = 3 * 64 * 32
+    budget = plan(int(allowed * 10 * image), int(room * 10 * image))
+    counts = {"query": 5, "gallery": 15}
+    found = place_images(config, budget, counts, num_processes=processes)
+    assert found == replace(config, cache=place)
+    assert [part.num_bytes for part in budget.parts[2:]] == (
+        [5 * image, 15 * image] if place == "memory" else []
+    )
+    budget.require("it")
+
+
+def test_memory_that_was_asked_for_is_counted_not_changed(config, plan):
+    budget = plan(10**9, 100_000)
+    found = place_images(
+        replace(config, cache="memory"), budget, {"gallery": 100}, option="--cache"
+    )
+    assert found.cache == "memory"
+    with pytest.raises(
+        MemoryLimitError, match=r"decoded images of gallery \(100, 64 x 32\)"
+    ) as why:
+        budget.require("it")
+    assert "images in a file (--cache disk)" in str(why.value)
+
+
+def test_a_file_costs_no_memory(config, plan):
+    budget = plan(10**9, 0)
+    assert place_images(replace(config, cache="disk"), budget, {"gallery": 10**6}).cache == "disk"
+    budget.require("it")
+
+
+def test_enlarged_copies_are_counted(config, plan):
+    budget = plan(10**9, 10**9)
+    place_images(replace(config, cache="memory"), budget, {"train": 10}, crop_scale=1.125)
+    assert budget.parts[-1].num_bytes == 10 * 3 * (64 * 32 + 72 * 36)
 
 
 def test_enlarged_copies_are_left_out_of_huge_caches(dataset, config, monkeypatch):
@@ -99,8 +155,6 @@ def test_enlarged_copies_are_left_out_of_huge_caches(dataset, config, monkeypatc
 
 
 def test_damaged_images(dataset, config, tmp_path, caplog):
-    from dataclasses import replace
-
     bad = replace(dataset.train[0], path=tmp_path / "bad.png")
     bad.path.write_bytes(b"")
     samples = [bad, *dataset.train[1:4]]

@@ -429,3 +429,25 @@ def test_read_metrics_keeps_what_is_whole(tmp_path, caplog):
     assert "2 line(s)" in caplog.text
     path.write_bytes(b"")
     assert read_metrics(path) == []
+
+
+def test_variants_stand_beside_the_plain_result_and_do_not_replace_it(report):
+    plain = ResultRow(
+        protocol=CLOTHES,
+        stage="evaluated",
+        rank1=0.4,
+        mean_ap=0.2,
+        intervals={"rank1": (0.35, 0.45)},
+        interval_label="95 % interval",
+    )
+    reranked = dataclasses.replace(plain, rank1=0.6, variant="re-ranking", intervals={})
+    page = Page(render_report(dataclasses.replace(report, rows=[plain, reranked])))
+    text = " ".join(" ".join(page.text).split())
+    assert "40.0 % rank-1, evaluated" in text
+    assert "with re-ranking 60.0 %" in text
+    assert "Evaluated + re-ranking" in text
+    assert "35.0-45.0" in text
+    assert text.count("95 % interval") == 1
+    strips = [attrs for attrs in page.find("div", class_="strip")]
+    assert [attrs["aria-label"].count("%:") for attrs in strips] == [1]
+    assert "60.0" not in strips[0]["aria-label"]

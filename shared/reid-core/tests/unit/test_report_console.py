@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -62,3 +63,18 @@ def test_table_without_rows_has_a_title():
     table = results_table([], synthetic=True)
     assert "SYNTHETIC" in str(table.title)
     assert table.row_count == 0
+
+
+def test_variants_and_intervals_have_rows_of_their_own():
+    plain = replace(
+        ROWS[0],
+        intervals={"rank1": (0.2, 0.4567), "mAP": (0.1, 0.2), "mINP": (0.0, 0.001)},
+        interval_label="95 % interval",
+    )
+    text = printed([plain, replace(ROWS[0], variant="re-ranking"), ROWS[1]], synthetic=False)
+    rows = [line.split() for line in text.splitlines()]
+    below = rows[rows.index(next(row for row in rows if row[:2] == [CLOTHES, "Trained"])) + 1]
+    assert below == ["95", "%", "interval", "20.0-45.7", "10.0-20.0", "0.0-0.1"]
+    assert [row[1:5] for row in rows if "re-ranking" in row] == [
+        ["Trained", "+", "re-ranking", "33.8"]
+    ]

@@ -8,14 +8,16 @@ from typing import Annotated, Literal
 
 import tyro
 
+from reid_core.commands.scoring import ScoringArguments
 from reid_core.config import DataConfig, require
+from reid_core.memory import parse_size
 
 __all__ = ["EmbedArguments", "EvaluateArguments", "ExportArguments"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateArguments:
-    """Which weights to evaluate on what."""
+class _EvaluatedData:
+    """Weights and images; a base class, so that these options come before those of the scoring."""
 
     weights: Path
     """A run folder, a model.safetensors, or a checkpoint released by the method's authors."""
@@ -46,8 +48,14 @@ class EvaluateArguments:
     queries: int = 8
     """Ranked lists per protocol in the report: half the hardest queries, half random ones."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments(ScoringArguments, _EvaluatedData):
+    """Which weights to evaluate on what, and how."""
+
     def __post_init__(self) -> None:
         """Check the ranges."""
+        super().__post_init__()
         require(self.queries >= 0, f"queries={self.queries} must not be negative")
         for name in ("height", "width"):
             value = getattr(self, name)
@@ -84,9 +92,13 @@ class EmbedArguments:
     """`auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1` or `mps`."""
     skip_corrupt: bool = False
     """Leave damaged images out and count them, instead of stopping at the first."""
+    memory_limit: str | None = None
+    """What the process may hold in memory, e.g. 8GB; refused before the start where it is not
+    enough. GPU memory is not counted."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        _check_limit(self.memory_limit)
         require(bool(self.paths), "name at least one image file, folder or CSV table")
         require(self.batch_size >= 1, f"batch_size={self.batch_size} must be at least 1")
         require(
@@ -107,3 +119,16 @@ class ExportArguments:
     """File to write; default: beside the weights, with the format's suffix."""
     flip: bool = True
     """Embed the mirror image too and add both, as in the published evaluation; twice the cost."""
+    memory_limit: str | None = None
+    """What the process may hold in memory, e.g. 8GB; refused before the start where it is not
+    enough."""
+
+    def __post_init__(self) -> None:
+        """Check the memory limit."""
+        _check_limit(self.memory_limit)
+
+
+def _check_limit(limit: str | None) -> None:
+    """Refuse a memory limit that is no size."""
+    if limit is not None:
+        parse_size(limit)

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 
 from reid_core.commands.arguments import EmbedArguments
+from reid_core.commands.budget import add_embedding, open_plan
 from reid_core.commands.console import say
 from reid_core.commands.network import LoadedNetwork
 from reid_core.commands.progress import progress_bar
+from reid_core.config import DataConfig
 from reid_core.data.loader import evaluation_batches
 from reid_core.data.readers.listing import IMAGE_SUFFIXES
 from reid_core.data.stream import ImageStream
 from reid_core.engine.device import choose_device
+from reid_core.engine.distributed import World
 from reid_core.errors import ConfigError, DatasetError
 from reid_core.evaluation.features import extract_features
 from reid_core.files import atomic_file, make_parent
@@ -113,8 +116,9 @@ def embed_images(
         num_images=len(images.paths),
         progress=progress,
     )
+    is_complete = len(kept) == len(images.paths)
     arrays: dict[str, Any] = {
-        "features": features.numpy()[kept],
+        "features": features.numpy() if is_complete else features.numpy()[kept],
         "path": np.array([images.paths[i].as_posix() for i in kept]),
     }
     for name, values in images.labels.items():
@@ -126,12 +130,14 @@ def run_embed(loaded: LoadedNetwork, arguments: EmbedArguments) -> None:
     """Do what ``<method>-embed`` was asked for, and say what was written.
 
     Raises:
-        ReIDError: When images or the output cannot be used; the output is looked at first.
+        ReIDError: When images or the output cannot be used, or it would need more memory than it
+            may have; found before the work starts.
     """
     if arguments.out.suffix == ".parquet":
         _require_pyarrow()
-    make_parent(arguments.out)
     images = collect_images(arguments.paths)
+    _require_memory(loaded, images, arguments)
+    make_parent(arguments.out)
     with progress_bar("embedding") as progress:
         arrays = embed_images(loaded, images, arguments, progress)
     write_features(arguments.out, arrays)
@@ -161,6 +167,23 @@ def write_features(path: Path, arrays: dict[str, Any]) -> None:
     columns = {name: pa.array(value) for name, value in arrays.items() if name != "features"}
     with atomic_file(path) as file:
         pq.write_table(pa.table({**columns, "features": rows}), file)
+
+
+def _require_memory(loaded: LoadedNetwork, images: ImageList, arguments: EmbedArguments) -> None:
+    """Refuse an embedding that needs more memory than it may have."""
+    device = choose_device(arguments.device)
+    plan = open_plan("embedding", arguments.memory_limit, device, World())
+    data = DataConfig(
+        height=loaded.height, width=loaded.width, test_batch_size=arguments.batch_size
+    )
+    dim = add_embedding(plan, loaded.network, data, device)
+    count = len(images.paths)
+    # Once more without the images left out, or in the columns of a parquet table and its buffers.
+    copies = 1 + int(arguments.skip_corrupt) + 2 * (arguments.out.suffix == ".parquet")
+    plan.add(f"features ({count:,} x {dim:,})", 4 * count * dim * copies, remedy="fewer images")
+    longest = max((len(path.as_posix()) for path in images.paths), default=0)
+    plan.add("their paths", 4 * count * longest)
+    plan.require("embedding")
 
 
 def _require_pyarrow() -> None:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from reid_core.commands.arguments import EvaluateArguments
+from reid_core.commands.budget import add_evaluation, open_plan, rerank_limit
 from reid_core.commands.console import say
 from reid_core.commands.network import LoadedNetwork
 from reid_core.commands.progress import progress_bar
-from reid_core.commands.results import MethodInfo, Outcome, describe_device, publish
+from reid_core.commands.results import Bootstrap, MethodInfo, Outcome, describe_device, publish
+from reid_core.commands.results_folder import results_folder
 from reid_core.data.naming import name_dataset
 from reid_core.data.opening import open_dataset
 from reid_core.engine.device import choose_device, numeric_settings
-from reid_core.engine.distributed import World, main_first, process_group, read_world
-from reid_core.engine.folder import RunFolder, discard_unused
-from reid_core.errors import ReIDError
+from reid_core.engine.distributed import main_first, process_group, read_world
 from reid_core.evaluation.evaluator import Evaluator
 from reid_core.evaluation.protocols import choose_protocols
 
 __all__ = ["evaluate_network"]
+
+_WORK = "evaluation"
 
 
 def evaluate_network(
@@ -40,7 +39,8 @@ def evaluate_network(
         command: Command line, for the report.
 
     Raises:
-        ReIDError: When data or protocols cannot be used, or results cannot be written.
+        ReIDError: When data or protocols cannot be used, results cannot be written, or it would
+            need more memory than it may have.
     """
     begin = time.monotonic()
     world = read_world()
@@ -51,16 +51,35 @@ def evaluate_network(
     data = replace(data, dataset=data.dataset or name_dataset(data.root))
     show = partial(progress_bar, enabled=world.is_main)
     with numeric_settings(deterministic=True), process_group(world, device):
+        open_plan(_WORK, arguments.memory_limit, device, world)  # refuses what cannot be at all
         with main_first(world), show("drawing synthetic people") as progress:
             dataset = open_dataset(data, progress)
+        protocols = choose_protocols(dataset, arguments.protocol)
+        plan = open_plan(_WORK, arguments.memory_limit, device, world)
+        data = add_evaluation(
+            plan,
+            loaded.network,
+            dataset.splits,
+            protocols,
+            data,
+            device=device,
+            world=world,
+            rerank=arguments.rerank_config,
+            batch_option="--batch-size",
+            cache_option="--cache",
+        )
+        plan.require(_WORK)
         evaluator = Evaluator(
             dataset,
-            choose_protocols(dataset, arguments.protocol),
+            protocols,
             data,
             device=device,
             world=world,
             mean=loaded.mean,
             std=loaded.std,
+            rerank=arguments.rerank_config,
+            expand=arguments.expand,
+            memory_limit=rerank_limit(plan),
         )
         # A folder that is taken is found now, not after an hour of embedding.
         with results_folder(arguments.out, f"{method.name}-eval-{dataset.name}", world) as folder:
@@ -87,25 +106,18 @@ def evaluate_network(
                 },
                 config={"weights": dict(loaded.card)},
                 command=command,
+                bootstrap=_bootstrap(arguments),
             )
-            for path in publish(folder, method, outcome, queries=arguments.queries):
+            queries = arguments.queries
+            for path in publish(folder, method, outcome, queries=queries, query_tables=True):
                 say(f"wrote {path}")
 
 
-@contextmanager
-def results_folder(out: Path | None, name: str, world: World) -> Iterator[Path | None]:
-    """Hold the folder of an evaluation's results; None on all processes but the first.
-
-    When the evaluation fails, a folder in which nothing was written is removed.
-    """
-    with main_first(world), ExitStack() as stack:
-        folder = stack.enter_context(RunFolder.create(out, name=name)) if world.is_main else None
-        closing = stack.pop_all()
-    path = None if folder is None else folder.path
-    try:
-        with closing:
-            yield path
-    except ReIDError:
-        if path is not None:
-            discard_unused(path)
-        raise
+def _bootstrap(arguments: EvaluateArguments) -> Bootstrap | None:
+    if arguments.confidence is None:
+        return None
+    return Bootstrap(
+        confidence=arguments.confidence,
+        resample=arguments.resample,
+        resamples=arguments.resamples,
+    )

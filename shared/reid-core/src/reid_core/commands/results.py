@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ import torch
 
 from reid_core import __version__
 from reid_core.commands.console import say
+from reid_core.commands.query_table import query_table_name, write_query_table
 from reid_core.data.fingerprint import fingerprint
 from reid_core.data.sample import ReIDDataset
 from reid_core.evaluation.evaluator import Evaluation
+from reid_core.evaluation.protocol_result import ProtocolResult
+from reid_core.evaluation.query_figures import Resample, result_intervals
 from reid_core.files import write_json
 from reid_core.report import Citation, Report, ResultRow, Stage, print_results, write_report
 from reid_core.report.assemble import (
@@ -28,6 +31,7 @@ from reid_core.report.assemble import (
 )
 
 __all__ = [
+    "Bootstrap",
     "MethodInfo",
     "Outcome",
     "describe_dataset",
@@ -58,6 +62,23 @@ class MethodInfo:
     published: Mapping[str, Mapping[str, float]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bootstrap:
+    """How confidence intervals are made; see ``result_intervals``.
+
+    Attributes:
+        confidence: Level in percent.
+        resample: What is drawn.
+        resamples: Number of resamples.
+        seed: Seed.
+    """
+
+    confidence: float
+    resample: Resample = "queries"
+    resamples: int = 10_000
+    seed: int = 1
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
     """One evaluated network and where it came from.
@@ -72,6 +93,7 @@ class Outcome:
         metrics: Records of metrics.jsonl.
         config: Settings, for the report.
         command: Command line.
+        bootstrap: Confidence intervals to add to all figures; None for none.
     """
 
     evaluation: Evaluation
@@ -83,9 +105,17 @@ class Outcome:
     metrics: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
+    bootstrap: Bootstrap | None = None
 
 
-def publish(folder: Path, method: MethodInfo, outcome: Outcome, *, queries: int = 8) -> list[Path]:
+def publish(
+    folder: Path,
+    method: MethodInfo,
+    outcome: Outcome,
+    *,
+    queries: int = 8,
+    query_tables: bool = False,
+) -> list[Path]:
     """Write results.json and report.html into ``folder`` and print the table.
 
     Args:
@@ -93,6 +123,7 @@ def publish(folder: Path, method: MethodInfo, outcome: Outcome, *, queries: int 
         method: The method.
         outcome: What to show.
         queries: Ranked lists per protocol.
+        query_tables: Also write a CSV table of all queries for every protocol.
 
     Returns:
         The files written.
@@ -100,7 +131,9 @@ def publish(folder: Path, method: MethodInfo, outcome: Outcome, *, queries: int 
     Raises:
         OutputError: When they cannot be written.
     """
-    dataset, results = outcome.dataset, outcome.evaluation.summary()
+    dataset, evaluation = outcome.dataset, outcome.evaluation
+    results = _figures(outcome, evaluation.results)
+    variants = {name: _figures(outcome, found) for name, found in evaluation.variants.items()}
     record = {
         "method": method.name,
         "versions": {f"reid-{method.name}": method.version, "reid-core": __version__},
@@ -110,15 +143,19 @@ def publish(folder: Path, method: MethodInfo, outcome: Outcome, *, queries: int 
         "notes": list(dataset.notes),
         **outcome.details,
         "command": outcome.command,
+        **({} if outcome.bootstrap is None else {"bootstrap": asdict(outcome.bootstrap)}),
         "results": results,
+        **({"variants": variants} if variants else {}),
         "untrained": dict(outcome.earlier),
         "published": {name: method.published[name] for name in results if name in method.published},
     }
     path = folder / "results.json"
     write_json(path, record)
-    rows = _rows(method, outcome, results)
+    rows = _rows(method, outcome, results, variants)
     report = _report(folder, method, outcome, rows, queries)
     files = [path, write_report(report, folder / "report.html")]
+    if query_tables:
+        files += _write_query_tables(folder, evaluation)
     print_results(rows, synthetic=dataset.synthetic, title=report.title)
     return files
 
@@ -149,14 +186,47 @@ def describe_device(device: torch.device) -> str:
     return f"{kind} ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
+def _figures(outcome: Outcome, results: Sequence[ProtocolResult]) -> dict[str, dict[str, Any]]:
+    """Return protocol name to figures, with confidence intervals where they are wanted."""
+    figures = {result.protocol.name: result.summary() for result in results}
+    wanted = outcome.bootstrap
+    if wanted is not None:
+        for result in results:
+            found = result_intervals(result, outcome.evaluation.samples, **asdict(wanted))
+            own = figures[result.protocol.name]
+            own["confidence"] = wanted.confidence
+            own["intervals"] = {name: list(ends) for name, ends in found.items()}
+    return figures
+
+
+def _write_query_tables(folder: Path, evaluation: Evaluation) -> list[Path]:
+    def describe(split: str, row: int) -> tuple[object, ...]:
+        sample = evaluation.samples[split][row]
+        labels = (sample.pid, sample.camid, sample.clothes_id, sample.modality)
+        return (sample.path.as_posix(), *labels)
+
+    files = []
+    for variant, results in {"": evaluation.results, **evaluation.variants}.items():
+        for result in results:
+            files.append(folder / query_table_name(result, variant))
+            columns = ("path", "pid", "camid", "clothes_id", "modality")
+            write_query_table(files[-1], result, columns, describe)
+    return files
+
+
 def _rows(
-    method: MethodInfo, outcome: Outcome, results: Mapping[str, Mapping[str, Any]]
+    method: MethodInfo,
+    outcome: Outcome,
+    results: Mapping[str, Mapping[str, Any]],
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> list[ResultRow]:
     rows = []
     for name, figures in results.items():
         if name in outcome.earlier:
             rows.append(result_row(name, "untrained", outcome.earlier[name]))
         rows.append(result_row(name, outcome.stage, figures))
+        for variant, found in variants.items():
+            rows.append(result_row(name, outcome.stage, found[name], variant))
         if name in method.published:
             rows.append(published_row(name, method.published[name], method.source))
     return rows

@@ -14,7 +14,10 @@ from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.data.tables import camera_table, outfit_table, split_table
 from reid_core.errors import DatasetError, ImageFileError
 
-__all__ = ["CheckReport", "Problem", "check_dataset", "format_stats"]
+__all__ = ["MAX_THREADS", "CheckReport", "Problem", "check_dataset", "format_stats"]
+
+MAX_THREADS = 8
+"""Images that are decoded at one time, at most."""
 
 _ITEMS_SHOWN = 100
 _CHUNK = 1024
@@ -116,7 +119,7 @@ def _unreadable(
 ) -> Iterator[str]:
     """Decode all images in threads (Pillow releases the lock) and yield what went wrong."""
     done = 0
-    with ThreadPoolExecutor(min(8, available_cpus())) as pool:
+    with ThreadPoolExecutor(min(MAX_THREADS, available_cpus())) as pool:
         for start in range(0, len(paths), _CHUNK):
             for fault in pool.map(_fault, paths[start : start + _CHUNK]):
                 done += 1

@@ -21,6 +21,7 @@ from reid_core.data.readers import (
     read_dataset,
 )
 from reid_core.errors import ConfigError
+from reid_core.memory import MemoryPlan
 
 __all__ = ["main"]
 
@@ -33,6 +34,11 @@ _DESCRIPTION = (
 Progress = Callable[[int, int], None]
 Root = Annotated[str, tyro.conf.arg(metavar="ROOT")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+Limit = Annotated[str | None, tyro.conf.arg(metavar="SIZE")]
+
+# A photograph of 12 megapixels as it is decoded and as RGB; ReID images are a hundredth of that.
+_IMAGE_BYTES = 72 * 10**6
+_RESERVE_BYTES = 32 * 2**20
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -85,6 +91,7 @@ def synthesize_data(
     /,
     seed: int = 1,
     size: Literal["tiny", "demo", "full"] = "demo",
+    memory_limit: Limit = None,
 ) -> None:
     """Write synthetic people in the layout of a data set.
 
@@ -93,16 +100,18 @@ def synthesize_data(
         directory: Folder in which the data set's own folder is made.
         seed: Seed; the same seed gives the same images.
         size: How many people and images.
+        memory_limit: Refuse to start where more memory may be needed, e.g. 500MB.
     """
     from reid_core.data.synthetic import synthesize
 
+    _require_memory("drawing", memory_limit, num_images=1)
     with _progress_bar("drawing") as progress:
         folder = synthesize(layout, directory, seed=seed, size=size, progress=progress)
     print(f"synthetic {READERS[layout].info.title} in {folder}")
     print(f"look at it with: reid-data stats --data {folder} --dataset {layout}")
 
 
-def check_data(data: Root, dataset: Name = None) -> None:
+def check_data(data: Root, dataset: Name = None, memory_limit: Limit = None) -> None:
     """Check a data set: layout, counts, file names, and that every image can be read.
 
     Leaves with status 0 when it is healthy, 1 when there is something to mend, 2 when it cannot be
@@ -111,9 +120,12 @@ def check_data(data: Root, dataset: Name = None) -> None:
     Args:
         data: Folder of the data set or its parent; a table for --dataset csv; or synthetic[:NAME].
         dataset: Name of the data set (see `reid-data list`); found from the folder if left out.
+        memory_limit: Refuse to start where more memory may be needed, e.g. 500MB.
     """
-    from reid_core.data.check import check_dataset
+    from reid_core.data.check import MAX_THREADS, check_dataset
+    from reid_core.data.prefetch import available_cpus
 
+    _require_memory("checking", memory_limit, num_images=min(MAX_THREADS, available_cpus()))
     name, root = _choose(data, dataset)
     with _progress_bar("decoding") as progress:
         report = check_dataset(name, root, progress=progress)
@@ -122,20 +134,30 @@ def check_data(data: Root, dataset: Name = None) -> None:
         raise SystemExit(1)
 
 
-def show_stats(data: Root, dataset: Name = None) -> None:
+def show_stats(data: Root, dataset: Name = None, memory_limit: Limit = None) -> None:
     """Print the split table of a data set, beside the published one.
 
     Args:
         data: Folder of the data set or its parent; a table for --dataset csv; or synthetic[:NAME].
         dataset: Name of the data set (see `reid-data list`); found from the folder if left out.
+        memory_limit: Refuse to start where more memory may be needed, e.g. 500MB.
     """
     from reid_core.data.check import format_stats
 
+    _require_memory("reading file names", memory_limit, num_images=0)
     name, root = _choose(data, dataset)
     found = read_dataset(name, root).dataset
     print(format_stats(found))
     for note in found.notes:
         print(f"note: {note}")
+
+
+def _require_memory(work: str, limit: str | None, *, num_images: int) -> None:
+    """Refuse work that needs more memory than it may have."""
+    plan = MemoryPlan(limit, reserve=_RESERVE_BYTES)
+    if num_images:
+        plan.add("images that are decoded or drawn at one time", num_images * _IMAGE_BYTES)
+    plan.require(work)
 
 
 def _choose(data: str, dataset: str | None) -> tuple[str, str | Path]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reid_core.config import DataConfig
@@ -16,21 +15,16 @@ from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.data.synthetic import ensure_synthetic
 from reid_core.errors import ConfigError
 from reid_core.files import user_cache_folder
+from reid_core.memory import MemoryPlan, available_memory
 
-__all__ = ["open_dataset", "open_images"]
+__all__ = ["open_dataset", "open_images", "place_images"]
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
-# Where the size of the memory cannot be asked for (Windows), a small machine is assumed.
-_ASSUMED_MEMORY = 8 * 2**30
-
-# Where Linux tells the memory limit of a container, cgroup version 2 and 1.
-_CONTAINER_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+# Images are kept in memory by themselves while they take less than one part in so many of it.
+_MEMORY_SHARE = 4
 
 # Bytes of a cache beyond which crops are enlarged when they are drawn, with the same result.
 _ENLARGED_LIMIT = 16 * 2**30
@@ -61,6 +55,45 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> ReIDDa
     return load_dataset(config.dataset, root)
 
 
+def place_images(
+    config: DataConfig,
+    plan: MemoryPlan,
+    counts: Mapping[str, int],
+    *,
+    crop_scale: float | None = None,
+    num_processes: int = 1,
+    option: str = "--data.cache",
+) -> DataConfig:
+    """Decide where decoded images are kept, and add what that takes to a plan.
+
+    Args:
+        config: Settings; ``cache="auto"`` means memory for one process, while the images take less
+            than a quarter of what it may have and there is room for them, else a mapped file.
+        plan: What else there will be.
+        counts: Split name to number of images.
+        crop_scale: As in ``open_images``.
+        num_processes: As in ``open_images``.
+        option: The command's option for the place, for the message of a refusal.
+
+    Returns:
+        The settings with ``cache`` decided: ``memory`` or ``disk``.
+    """
+    needed = {
+        name: count * _spec(count, config, crop_scale).record_bytes
+        for name, count in counts.items()
+    }
+    place = config.cache
+    if place == "auto":
+        total = sum(needed.values())
+        fits = total < plan.allowed / _MEMORY_SHARE and total <= plan.room
+        place = "memory" if fits and num_processes == 1 else "disk"
+    if place == "memory":
+        for name, num_bytes in needed.items():
+            what = f"decoded images of {name} ({counts[name]:,}, {config.height} x {config.width})"
+            plan.add(what, num_bytes, remedy=f"images in a file ({option} disk)")
+    return replace(config, cache=place)
+
+
 def open_images(
     samples: Sequence[Sample],
     config: DataConfig,
@@ -82,21 +115,17 @@ def open_images(
         ImageFileError: When images are damaged (see ``config.skip_corrupt``).
         OutputError: When the cache cannot be written.
     """
-    spec = CacheSpec(height=config.height, width=config.width, crop_scale=crop_scale)
-    if spec.record_bytes * len(samples) > _ENLARGED_LIMIT:
-        # The enlarged copies save time and cost more than half of the space; LaST's need 20 GB.
-        crop_scale = None
-        spec = CacheSpec(height=config.height, width=config.width)
+    spec = _spec(len(samples), config, crop_scale)
     in_memory = config.cache == "memory"
     if config.cache == "auto":
-        needed = spec.record_bytes * len(samples) * num_processes
-        in_memory = num_processes == 1 and needed < _memory_size() / 4
+        needed = spec.record_bytes * len(samples)
+        in_memory = num_processes == 1 and needed < available_memory() / _MEMORY_SHARE
     folder = None if in_memory else config.cache_dir or user_cache_folder() / "images"
     cache = ImageCache.build(
         [sample.path for sample in samples],
         height=config.height,
         width=config.width,
-        crop_scale=crop_scale,
+        crop_scale=spec.crop_scale,
         folder=folder,
         skip_corrupt=config.skip_corrupt,
         progress=progress,
@@ -107,13 +136,12 @@ def open_images(
     return cache
 
 
-def _memory_size() -> int:
-    """Return the bytes of the machine's memory, or of the container's share of it."""
-    try:
-        sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    except (AttributeError, OSError, ValueError):
-        sizes = [_ASSUMED_MEMORY]
-    for file in _CONTAINER_LIMITS:
-        with suppress(OSError, ValueError):  # there is none, or it says "max"
-            sizes.append(int(file.read_text(encoding="ascii")))
-    return min(sizes)
+def _spec(num_images: int, config: DataConfig, crop_scale: float | None) -> CacheSpec:
+    """Return what is kept of each image; enlarged copies where they are asked for and affordable.
+
+    They save time and cost more than half of the space; LaST's would need 20 GB.
+    """
+    spec = CacheSpec(height=config.height, width=config.width, crop_scale=crop_scale)
+    if spec.record_bytes * num_images <= _ENLARGED_LIMIT:
+        return spec
+    return replace(spec, crop_scale=None)

@@ -45,6 +45,7 @@ MAY_CHANGE = frozenset(
         "run.checkpoint_steps",
         "run.device",
         "run.eval_every",
+        "run.memory_limit",
         "run.out",
         "run.threads",
     }

@@ -49,6 +49,7 @@ def evaluate_protocol(
     rerank: RerankConfig | None = None,
     expand: int = 0,
     memory_limit: int | None = None,
+    means_cosine: bool = True,
 ) -> ProtocolResult:
     """Evaluate features under a protocol.
 
@@ -71,6 +72,7 @@ def evaluate_protocol(
         expand: Gallery images, of each search, that are averaged into every query beforehand
             (``expand_queries``).
         memory_limit: Bytes that re-ranking may use beyond the features.
+        means_cosine: Warn where inner products do not rank as cosines would.
 
     Returns:
         The results; all 0, with ``num_valid`` 0, where no query has a match.
@@ -106,7 +108,7 @@ def evaluate_protocol(
         parts = [rank(search, *sides) for search in plan]
         rankings.append(Ranking.merge(parts, _places(plan)))
         searches.append(plan)
-        if metric == "inner_product" and names[1] not in compared:
+        if metric == "inner_product" and means_cosine and names[1] not in compared:
             _warn_unless_alike(names[1], features[names[1]])
             compared.add(names[1])
     return ProtocolResult(

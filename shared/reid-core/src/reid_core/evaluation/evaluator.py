@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,8 +20,12 @@ from reid_core.engine.distributed import World, main_first
 from reid_core.evaluation.evaluate import ProtocolResult, evaluate_protocol
 from reid_core.evaluation.features import Embed, extract_split_features, own_share
 from reid_core.evaluation.protocols import Protocol, splits_of
+from reid_core.evaluation.rerank_config import RerankConfig
+from reid_core.evaluation.sharding import own_columns
 
 __all__ = ["Evaluation", "Evaluator"]
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -33,14 +38,17 @@ class Evaluation:
         samples: Split name to samples; damaged images left out.
         features: Split name to (N, D) float32 unit features on the CPU.
         results: One per protocol.
+        variants: What was added to the plain ranking (``re-ranking``, ``expansion``) to the
+            results with it, in the order of ``results``.
     """
 
     samples: Mapping[str, Sequence[Sample]]
     features: Mapping[str, Tensor]
     results: tuple[ProtocolResult, ...]
+    variants: Mapping[str, tuple[ProtocolResult, ...]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Return protocol name to figures, ready for JSON."""
+        """Return protocol name to figures of the plain ranking, ready for JSON."""
         return {result.protocol.name: result.summary() for result in self.results}
 
 
@@ -55,6 +63,9 @@ class Evaluator:
         world: This process; every process embeds its part and all get all features.
         mean: Per channel, of values in [0, 1].
         std: Per channel, of values in [0, 1].
+        rerank: Settings of re-ranking, which is evaluated beside the plain ranking.
+        expand: Gallery images of query expansion, evaluated beside the plain ranking; 0 for none.
+        memory_limit: Bytes that re-ranking may use beyond the features.
     """
 
     def __init__(
@@ -67,8 +78,14 @@ class Evaluator:
         world: World,
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
+        rerank: RerankConfig | None = None,
+        expand: int = 0,
+        memory_limit: int | None = None,
     ) -> None:
         self.protocols = tuple(protocols)
+        self._rerank = rerank
+        self._expand = expand
+        self._memory_limit = memory_limit
         self._dataset = dataset
         self._data = data
         self._device = device
@@ -89,11 +106,11 @@ class Evaluator:
             name: cache.select(self._dataset.splits[name]) for name, cache in self._images.items()
         }
         features = extract_split_features(embed, samples, self._batches, progress=progress)
-        results = tuple(
-            evaluate_protocol(protocol, samples, features, device=self._device)
-            for protocol in self.protocols
-        )
-        return Evaluation(samples=samples, features=features, results=results)
+        results = tuple(self._evaluate(protocol, samples, features) for protocol in self.protocols)
+        variants = {}
+        if self._world.is_main:  # the others have no part in them
+            variants = self._evaluate_variants(samples, features)
+        return Evaluation(samples=samples, features=features, results=results, variants=variants)
 
     def open_images(self, progress: Progress | None = None) -> None:
         """Decode the images of all splits that are needed, unless that was done before.
@@ -105,9 +122,41 @@ class Evaluator:
             ImageFileError: When images are damaged (unless they are to be skipped).
             OutputError: When the image cache cannot be written.
         """
-        for name in splits_of(self.protocols):
+        for name in splits_of(self.protocols, self._dataset.splits):
             if name not in self._images:
                 self._images[name] = self._open(name, progress)
+
+    def _evaluate(
+        self,
+        protocol: Protocol,
+        samples: Mapping[str, Sequence[Sample]],
+        features: Mapping[str, Tensor],
+    ) -> ProtocolResult:
+        """Evaluate a protocol; every process compares the queries with its part of the gallery."""
+        world, columns = self._world, None
+        if world.world_size > 1 and protocol.query != protocol.gallery and not protocol.trial_lists:
+            columns = own_columns(len(samples[protocol.gallery]), world.rank, world.world_size)
+            part = features[protocol.gallery][slice(*columns)]
+            features = {**features, protocol.gallery: part}
+        return evaluate_protocol(protocol, samples, features, device=self._device, columns=columns)
+
+    def _evaluate_variants(
+        self, samples: Mapping[str, Sequence[Sample]], features: Mapping[str, Tensor]
+    ) -> dict[str, tuple[ProtocolResult, ...]]:
+        """Evaluate all protocols with what is to be added to the plain ranking."""
+        wanted: dict[str, dict[str, Any]] = {}
+        if self._expand:
+            wanted["expansion"] = {"expand": self._expand}
+        if self._rerank is not None:
+            wanted["re-ranking"] = {"rerank": self._rerank, "memory_limit": self._memory_limit}
+        variants = {}
+        for name, options in wanted.items():
+            logger.info("evaluating with %s", name)
+            variants[name] = tuple(
+                evaluate_protocol(protocol, samples, features, device=self._device, **options)
+                for protocol in self.protocols
+            )
+        return variants
 
     def _batches(self, name: str) -> Iterator[EvaluationBatch]:
         images = self._images[name]

@@ -74,6 +74,8 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
             dataset = open_dataset(config.data, progress)
         require_trainable(dataset, clothes=True)
         require_same_data(run, dataset)
+        pids = [sample.pid for sample in dataset.train]
+        check_batching(pids, config.batch_size, config.num_instances, run.world_size)
         preset, command = run.origin["preset"], run.origin["command"]
         if run.is_main:
             say(f"AIM on {describe_dataset(dataset)}")
@@ -207,8 +209,6 @@ def build_loader(
     config: AIMConfig, dataset: ReIDDataset, data: DataConfig, run: Run
 ) -> TrainLoader:
     """Decode the training images once and arrange the official batches."""
-    pids = [sample.pid for sample in dataset.train]
-    check_batching(pids, config.batch_size, config.num_instances, run.world_size)
     show = progress_bar("reading training images", enabled=run.is_main)
     with run.main_first(), show as progress:
         images = open_images(

@@ -190,8 +190,9 @@ class MemoryPlan:
 
     def _remedies(self) -> list[str]:
         """Return what helps, what concerns the largest part first."""
-        parts = sorted(self.parts, key=lambda part: -part.num_bytes)
-        found = dict.fromkeys(part.remedy for part in parts if part.remedy)
+        guilty = [part for part in self.parts if self.room_during(part.phase) < 0 or not part.phase]
+        guilty.sort(key=lambda part: -part.num_bytes)
+        found = dict.fromkeys(part.remedy for part in guilty if part.remedy)
         return [
             *found,
             "a higher --memory-limit" if self._is_limited else "a machine with more memory",

@@ -18,6 +18,7 @@ from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.engine.distributed import World
 from reid_core.errors import MemoryLimitError
 from reid_core.evaluation import PROTOCOLS
+from reid_core.evaluation.neighbours import neighbours_bytes
 from reid_core.evaluation.ranking import ranking_bytes
 from reid_core.evaluation.rerank_config import RerankConfig
 from reid_core.evaluation.reranking import rerank_bytes
@@ -133,6 +134,13 @@ def test_reranking_may_use_what_is_left(plan):
         "neighbours of all images, at least": least,
     }
     assert rerank_limit(budget) == 2 * GB - ranking
+
+
+def test_query_expansion_is_counted(plan):
+    budget = plan()
+    add_ranking(budget, [(PROTOCOL, {"query": 100, "gallery": 900})], 64, expand=5)
+    found = parts(budget, "while ranking")["query expansion"]
+    assert found == 4 * 100 * 64 + neighbours_bytes(100, 5, num_threads=torch.get_num_threads())
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_the_message_names_every_part_its_figure_the_limit_and_what_helps(machin
     plan = MemoryPlan("600MB", reserve=50 * MB)
     plan.add("decoded images", 200 * MB, remedy="--cache disk")
     plan.add("batches", 100 * MB, phase="while embedding", remedy="a smaller --batch-size")
-    plan.add("scores", 30 * MB, phase="while ranking")
+    plan.add("scores", 30 * MB, phase="while ranking", remedy="no ranking, which is not to blame")
     plan.add("activations", 1_300 * MB, phase="while embedding", remedy="a smaller --batch-size")
     with pytest.raises(MemoryLimitError) as caught:
         plan.require("evaluation")

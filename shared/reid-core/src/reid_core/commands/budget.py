@@ -81,6 +81,7 @@ def add_evaluation(
     device: torch.device,
     world: World,
     rerank: RerankConfig | None = None,
+    expand: int = 0,
     batch_option: str = "--data.test-batch-size",
     cache_option: str = "--data.cache",
 ) -> DataConfig:
@@ -95,6 +96,7 @@ def add_evaluation(
         device: Where the network will be.
         world: This process.
         rerank: Settings of re-ranking, where that is evaluated too.
+        expand: Gallery images of query expansion, where that is evaluated too.
         batch_option: Option of the command for the batch size.
         cache_option: Option of the command for the place of the images.
 
@@ -109,7 +111,8 @@ def add_evaluation(
     if world.world_size > 1:
         what = "exchange of features between processes"
         plan.add(what, world.world_size * _EXCHANGE_BYTES, phase=EMBEDDING)
-    add_ranking(plan, [(protocol, counts) for protocol in protocols], dim, rerank=rerank)
+    cases = [(protocol, counts) for protocol in protocols]
+    add_ranking(plan, cases, dim, rerank=rerank, expand=expand)
     return place_images(data, plan, counts, num_processes=world.world_size, option=cache_option)
 
 

@@ -65,6 +65,7 @@ def evaluate_network(
             device=device,
             world=world,
             rerank=arguments.rerank_config,
+            expand=arguments.expand,
             batch_option="--batch-size",
             cache_option="--cache",
         )

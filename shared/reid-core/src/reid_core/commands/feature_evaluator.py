@@ -184,6 +184,7 @@ class _FeatureStore:
             ],
             next(iter(names)).parts[0].dim,
             rerank=arguments.rerank_config,
+            expand=arguments.expand,
         )
         plan.require("evaluation")
         self.rerank_limit = rerank_limit(plan)

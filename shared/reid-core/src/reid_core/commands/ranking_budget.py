@@ -9,6 +9,7 @@ import torch
 
 from reid_core.engine.distributed import World
 from reid_core.evaluation.definition import Protocol
+from reid_core.evaluation.neighbours import neighbours_bytes
 from reid_core.evaluation.ranking import ranking_bytes
 from reid_core.evaluation.rerank_config import RerankConfig
 from reid_core.evaluation.reranking import rerank_bytes
@@ -48,6 +49,7 @@ def add_ranking(
     dim: int,
     *,
     rerank: RerankConfig | None = None,
+    expand: int = 0,
 ) -> None:
     """Add what ranking needs beyond the features, of the case that needs most.
 
@@ -56,9 +58,10 @@ def add_ranking(
         cases: Protocols, each with the number of images of its splits.
         dim: D, numbers per image.
         rerank: Settings of re-ranking, where that is evaluated too.
+        expand: Gallery images of query expansion, where that is evaluated too.
     """
     searches = [
-        _search_bytes(protocol, counts, trial, dim, rerank)
+        _search_bytes(protocol, counts, trial, dim, rerank, expand)
         for protocol, counts in cases
         for trial in protocol.trials_in(counts)
     ]
@@ -68,6 +71,9 @@ def add_ranking(
         copied = max(item.copied for item in searches)
         if copied:
             plan.add("features of chosen images, at most", copied, phase=phase)
+    if expand:
+        expansion = max(item.expansion for item in searches)
+        plan.add("query expansion", expansion, phase=_RANKING, remedy="no --expand")
     if rerank is not None:
         least = max(item.reranking for item in searches)
         plan.add(_NEIGHBOURS, least, phase=_RERANKING, remedy="no --rerank")
@@ -97,6 +103,7 @@ class _SearchBytes(NamedTuple):
     ranking: int
     copied: int
     reranking: int
+    expansion: int
 
 
 def _search_bytes(
@@ -105,13 +112,16 @@ def _search_bytes(
     trial: int,
     dim: int,
     rerank: RerankConfig | None,
+    expand: int,
 ) -> _SearchBytes:
     query, gallery = (counts[name] for name in protocol.splits_of_trial(trial))
     threads = torch.get_num_threads()
+    expanded = 4 * query * dim + neighbours_bytes(query, expand, num_threads=threads)
     return _SearchBytes(
         ranking=ranking_bytes(query, gallery, dim, threads),
         copied=4 * dim * (query + gallery) if _selects_images(protocol) else 0,
         reranking=0
         if rerank is None
         else rerank_bytes(query + gallery, rerank, chunk=128, tile=512, num_threads=threads),
+        expansion=expanded if expand else 0,
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from reid_core.evaluation.precision import Precision
+from reid_core.evaluation.counting.precision import Precision
 from reid_core.evaluation.rules import Match
 
 __all__ = ["ContestantError", "Spec", "in_fresh_process"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reid_core.evaluation import Labels, Match
-from reid_core.evaluation.precision import Precision
+from reid_core.evaluation.counting.precision import Precision
 
 __all__ = ["MAX_RANK", "OURS", "PRODUCT", "Contestant", "Integers", "Outcome", "Problem", "Scores"]
 

@@ -9,8 +9,8 @@ import torch
 from cost.contestants import rank_by_sorting
 from cost.problem import MAX_RANK, OURS, Contestant, Integers, Outcome, Problem, Scores
 from reid_core.evaluation import rank_scores
-from reid_core.evaluation.rerank_config import RerankConfig
-from reid_core.evaluation.reranking import rerank
+from reid_core.evaluation.reranking.config import RerankConfig
+from reid_core.evaluation.reranking.reranked import rerank
 
 __all__ = ["CONTESTANTS"]
 

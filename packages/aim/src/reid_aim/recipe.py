@@ -35,9 +35,9 @@ from reid_core.data.sample import ReIDDataset, pid2clothes
 from reid_core.data.samplers import IdentityChunkSampler, check_batching
 from reid_core.engine import Run, average_gradients
 from reid_core.errors import CheckpointError, ConfigError
-from reid_core.evaluation.definition import Protocol
 from reid_core.evaluation.evaluator import Evaluation, Evaluator
-from reid_core.evaluation.protocols import choose_protocols
+from reid_core.evaluation.protocols.definition import Protocol
+from reid_core.evaluation.protocols.lookup import choose_protocols
 
 __all__ = ["build_model", "build_schedules", "train"]
 

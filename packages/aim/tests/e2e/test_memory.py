@@ -59,14 +59,31 @@ def figure(message):
     return int(re.search(r"needs about ([\d,]+) MB", message)[1].replace(",", ""))
 
 
+# What is measured at the start differs from one start to the next: by a few MB, or by more where
+# another process has pushed pages of the libraries out of the system's cache.
+ATTEMPTS = 4
+
+
 def refusal(run, *command):
     """Run with too small limits and return the message that has all parts."""
-    least = run(*command, limit=1)
-    assert least.status == 2, least.message
-    whole = run(*command, limit=figure(least.message) + 15)
-    assert whole.status == 2, whole.message
-    assert figure(whole.message) > figure(least.message) + 15
-    return whole.message
+    message = run(*command, limit=1).message
+    for _ in range(ATTEMPTS):
+        ended = run(*command, limit=figure(message) + 15)
+        assert ended.status == 2, ended.message
+        message = ended.message
+        if len(message.splitlines()) > 4:  # more than what is there before any work
+            return message
+    raise AssertionError(message)
+
+
+def accepted(run, *command, limit):
+    """Run with a limit that is enough; return it, as far as it had to be raised, and the end."""
+    for _ in range(ATTEMPTS):
+        ended = run(*command, limit=limit)
+        if ended.status == 0:
+            return limit, ended
+        limit = figure(ended.message) + 10
+    raise AssertionError(ended.message)
 
 
 def listing(folder):
@@ -127,13 +144,11 @@ def test_a_limit_is_refused_by_figure_or_kept(run, commands, name, tmp_path):
     assert "Traceback" not in message
     assert listing(tmp_path) == []
     assert listing(cache) == before
-    # What is measured at the start differs by a few MB from one start to the next.
-    limit = figure(message) + 10
-    done = run(*commands[name], limit=limit)
-    assert done.status == 0, done.message
+    limit, done = accepted(run, *commands[name], limit=figure(message) + 10)
     assert 200 < done.peak <= limit
 
 
+@pytest.mark.slow
 @LINUX
 def test_images_go_to_a_file_where_memory_is_short(run, finished, ltcc, tmp_path):
     args = ("--weights", finished[0], "--data", ltcc, "--out", "e", "--batch-size", 1)
@@ -143,8 +158,7 @@ def test_images_go_to_a_file_where_memory_is_short(run, finished, ltcc, tmp_path
     assert asked.status == 2
     assert re.search(r"13 MB  decoded images of gallery \(33, 512 x 256\)", asked.message)
     assert listing(tmp_path) == []
-    done = run(*command, limit=limit)
-    assert done.status == 0, done.message
+    accepted(run, *command, limit=limit)
     assert len(list((tmp_path / "c").glob("*.cache"))) == 2
 
 

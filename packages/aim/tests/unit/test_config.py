@@ -10,7 +10,7 @@ from reid_aim.config import DATASETS, PRESETS, PUBLISHED, AIMConfig, LossConfig,
 from reid_core.config import DataConfig, OptimConfig, RunConfig, from_dict, load_config, to_dict
 from reid_core.data.readers import DATASET_NAMES
 from reid_core.errors import ConfigError
-from reid_core.evaluation.protocols import PROTOCOLS
+from reid_core.evaluation.protocols.lookup import PROTOCOLS
 
 MATRIX = Path(__file__).parents[4] / "benchmarks" / "matrix.toml"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from reid_core.evaluation.kernel_counter import Blocks, KernelCounter
-from reid_core.evaluation.pair_kernel import pair_products
+from reid_core.evaluation.counting.kernel_counter import Blocks, KernelCounter
+from reid_core.evaluation.counting.pair_kernel import pair_products
 
 # Small tiles, so that small cases have several in both directions and programs share them unevenly.
 BLOCKS = Blocks(16, 32, 16, warps=1, stages=1)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from reid_core.evaluation import rank_gallery
-from reid_core.evaluation.reranking import rerank
+from reid_core.evaluation.reranking.reranked import rerank
 
 BENCHMARKS = Path(__file__).parents[4] / "benchmarks"
 CPU = torch.device("cpu")

@@ -18,10 +18,10 @@ from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.engine.distributed import World
 from reid_core.errors import MemoryLimitError
 from reid_core.evaluation import PROTOCOLS
-from reid_core.evaluation.neighbours import neighbours_bytes
 from reid_core.evaluation.ranking import ranking_bytes
-from reid_core.evaluation.rerank_config import RerankConfig
-from reid_core.evaluation.reranking import rerank_bytes
+from reid_core.evaluation.reranking.config import RerankConfig
+from reid_core.evaluation.reranking.neighbours import neighbours_bytes
+from reid_core.evaluation.reranking.reranked import rerank_bytes
 from reid_core.memory import MemoryPlan
 from reid_core.models.footprint import embedding_footprint, training_footprint
 

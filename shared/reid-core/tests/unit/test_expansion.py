@@ -39,7 +39,7 @@ def test_equals_the_definition(k, alpha):
 def test_blocks_change_nothing(monkeypatch):
     queries, gallery = unit_rows(2, 25), unit_rows(3, 60)
     whole = expand_queries(queries, gallery, 4, 3.0)
-    monkeypatch.setattr("reid_core.evaluation.expansion._BLOCK", 4)
+    monkeypatch.setattr("reid_core.evaluation.reranking.expansion._BLOCK", 4)
     assert torch.equal(expand_queries(queries, gallery, 4, 3.0), whole)
     assert torch.equal(expand_queries(queries[7:8], gallery, 4, 3.0), whole[7:8])
 

@@ -7,12 +7,12 @@ import pytest
 
 from reid_core.errors import FeatureFileError, ProtocolError
 from reid_core.evaluation import PROTOCOLS
-from reid_core.evaluation.feature_files import read_feature_files
-from reid_core.evaluation.feature_readers import read_feature_tables
-from reid_core.evaluation.feature_splits import FeatureFiles
-from reid_core.evaluation.feature_table import FeatureTable
-from reid_core.evaluation.label_columns import COLUMNS
-from reid_core.evaluation.label_table import read_label_table
+from reid_core.evaluation.tables.feature_files import read_feature_files
+from reid_core.evaluation.tables.feature_readers import read_feature_tables
+from reid_core.evaluation.tables.feature_splits import FeatureFiles
+from reid_core.evaluation.tables.feature_table import FeatureTable
+from reid_core.evaluation.tables.label_columns import COLUMNS
+from reid_core.evaluation.tables.label_table import read_label_table
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3) + 1
 PIDS = np.array([7, 7, 8, 9])

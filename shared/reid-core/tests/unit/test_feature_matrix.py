@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from reid_core.errors import FeatureFileError, OutputError
-from reid_core.evaluation import feature_matrix, l2_normalize
-from reid_core.evaluation.feature_matrix import (
+from reid_core.evaluation import l2_normalize
+from reid_core.evaluation.parts import l2_normalize_parts
+from reid_core.evaluation.tables import feature_matrix
+from reid_core.evaluation.tables.feature_matrix import (
     copy_bytes,
     describe_rows,
     load_features,
     survey_rows,
     write_unit_copy,
 )
-from reid_core.evaluation.feature_table import FeatureRows, FeatureTable, SplitRows
-from reid_core.evaluation.parts import l2_normalize_parts
+from reid_core.evaluation.tables.feature_table import FeatureRows, FeatureTable, SplitRows
 
 RAW = np.random.default_rng(4).normal(size=(30, 7)).astype(np.float32)
 UNIT = l2_normalize(torch.from_numpy(RAW)).numpy()

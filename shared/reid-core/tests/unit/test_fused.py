@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.evaluation import (
-    Labels,
-    counting,
-    fused,
-    l2_normalize,
-    pair_scores,
-    rank_gallery,
+from reid_core.evaluation import Labels, l2_normalize, pair_scores, rank_gallery
+from reid_core.evaluation.counting import fused
+from reid_core.evaluation.counting import rivals as counting
+from reid_core.evaluation.counting.fused import (
+    ChunkCounter,
+    TileCounts,
+    count_tile,
+    count_tile_torch,
 )
-from reid_core.evaluation.fused import ChunkCounter, TileCounts, count_tile, count_tile_torch
 
 
 def make_case(seed, num_rows, num_columns, dim, num_edges, num_pids, width=1.0):
@@ -238,7 +238,7 @@ def test_pair_kernel_adds_in_the_fixed_order(interpreted, dim):
 
 def test_order_of_additions():
     pytest.importorskip("triton")
-    from reid_core.evaluation.pair_kernel import addition_order
+    from reid_core.evaluation.counting.pair_kernel import addition_order
 
     assert addition_order(1).tolist() == [0]
     assert addition_order(4).tolist() == [0, 1, 2, 3]
@@ -256,8 +256,8 @@ def assembly(precision, capability):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from reid_core.evaluation.fused_kernel import count_products_kernel as kernel
-    from reid_core.evaluation.kernel_counter import choose_blocks
+    from reid_core.evaluation.counting.fused_kernel import count_products_kernel as kernel
+    from reid_core.evaluation.counting.kernel_counter import choose_blocks
 
     blocks = choose_blocks(precision, divmod(capability, 10), 160 * 1024)
     constants = {
@@ -310,7 +310,7 @@ def test_kernels_compile_for_the_right_units(
 @pytest.mark.parametrize("kilobytes", [48, 64, 99, 163, 227])
 def test_blocks_fit_the_device(precision, capability, kilobytes):
     pytest.importorskip("triton")
-    from reid_core.evaluation.kernel_counter import choose_blocks
+    from reid_core.evaluation.counting.kernel_counter import choose_blocks
 
     blocks = choose_blocks(precision, capability, kilobytes * 1024)
     itemsize = 2 if precision == "bf16" else 4
@@ -332,7 +332,7 @@ def test_without_triton_one_warning_says_so(unproved, monkeypatch, caplog):
     for name in ("triton", "triton.language"):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("kernel_counter", "fused_kernel", "pair_kernel"):
-        monkeypatch.delitem(sys.modules, f"reid_core.evaluation.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"reid_core.evaluation.counting.{name}", raising=False)
     with caplog.at_level(logging.WARNING):
         for dim in (8, 8, 16):
             assert not fused.kernels_work(torch.device("cuda"), "tf32", dim)
@@ -440,7 +440,7 @@ def test_gpu_kernels_compile_and_agree(precision, dim):
 @pytest.mark.gpu
 @pytest.mark.parametrize("dim", PAIRS)
 def test_gpu_scores_pairs_as_the_cpu_does(dim):
-    from reid_core.evaluation.pair_kernel import pair_products
+    from reid_core.evaluation.counting.pair_kernel import pair_products
 
     queries, gallery, rows, columns = PAIRS[dim]
     found = pair_products(*(values.cuda() for values in PAIRS[dim]))
@@ -452,7 +452,7 @@ def test_gpu_scores_pairs_as_the_cpu_does(dim):
 @pytest.mark.gpu
 def test_gpu_multiplies_in_float32_by_the_kernel_too():
     """The engine leaves float32 products to the library; the kernel knows them all the same."""
-    from reid_core.evaluation.kernel_counter import KernelCounter
+    from reid_core.evaluation.counting.kernel_counter import KernelCounter
 
     case = CASES["several tiles"]
     on_gpu = {key: values.cuda() for key, values in case.items() if key != "capacity"}

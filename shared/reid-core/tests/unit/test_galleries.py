@@ -20,7 +20,7 @@ from reid_core.evaluation import (
     plan_searches,
     single_shot_draws,
 )
-from reid_core.evaluation.galleries import labels_under
+from reid_core.evaluation.protocols.galleries import labels_under
 
 SYSU = PROTOCOLS["sysu/all_search"]
 OFFICIAL = PROTOCOLS["sysu/all_search_official"]

@@ -16,9 +16,9 @@ from reid_core.evaluation import (
     l2_normalize,
     nearest_in_set,
     nearest_neighbours,
-    neighbour_lists,
 )
-from reid_core.evaluation.scorer import InnerProduct
+from reid_core.evaluation.counting.scorer import InnerProduct
+from reid_core.evaluation.reranking import neighbour_lists
 from reid_core.testing.score_matrix import ScoreMatrix
 
 

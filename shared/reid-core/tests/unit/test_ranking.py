@@ -17,14 +17,14 @@ from reid_core.evaluation import (
     MATCH_RULES,
     Labels,
     Ranking,
-    counting,
     rank_gallery,
     rank_scores,
-    scores,
 )
-from reid_core.evaluation.precision import PRECISIONS, rounding_norms
-from reid_core.evaluation.scorer import InnerProduct
-from reid_core.evaluation.scores import (
+from reid_core.evaluation.counting import rivals as counting
+from reid_core.evaluation.counting import scores
+from reid_core.evaluation.counting.precision import PRECISIONS, rounding_norms
+from reid_core.evaluation.counting.scorer import InnerProduct
+from reid_core.evaluation.counting.scores import (
     counts_by_bucket,
     counts_by_sorting,
     distinct_pair_scores,

@@ -14,9 +14,9 @@ from reid_core.data.opening import place_images
 from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.engine.distributed import World
 from reid_core.engine.run import Run
-from reid_core.evaluation.definition import Protocol
-from reid_core.evaluation.protocols import splits_of
-from reid_core.evaluation.rerank_config import RerankConfig
+from reid_core.evaluation.protocols.definition import Protocol
+from reid_core.evaluation.protocols.lookup import splits_of
+from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.memory import MemoryPlan
 from reid_core.models.footprint import embedding_footprint, state_bytes, training_footprint
 

@@ -18,7 +18,7 @@ from reid_core.data.opening import open_dataset
 from reid_core.engine.device import choose_device, numeric_settings
 from reid_core.engine.distributed import main_first, process_group, read_world
 from reid_core.evaluation.evaluator import Evaluator
-from reid_core.evaluation.protocols import choose_protocols
+from reid_core.evaluation.protocols.lookup import choose_protocols
 
 __all__ = ["evaluate_network"]
 

@@ -20,16 +20,16 @@ from reid_core.engine.device import choose_device
 from reid_core.engine.distributed import World, main_first, process_group, read_world
 from reid_core.engine.logging import configure_logging
 from reid_core.errors import ConfigError, ProtocolError
-from reid_core.evaluation.applicability import applicable
 from reid_core.evaluation.cli import FeatureArguments
-from reid_core.evaluation.definition import Protocol
-from reid_core.evaluation.feature_files import read_feature_files
-from reid_core.evaluation.feature_matrix import write_unit_copy
-from reid_core.evaluation.feature_readers import stored_bytes
-from reid_core.evaluation.feature_splits import FeatureFiles
-from reid_core.evaluation.feature_table import FeatureTable
-from reid_core.evaluation.permutations import Permutations
-from reid_core.evaluation.protocols import get_protocol, protocols_for
+from reid_core.evaluation.protocols.applicability import applicable
+from reid_core.evaluation.protocols.definition import Protocol
+from reid_core.evaluation.protocols.lookup import get_protocol, protocols_for
+from reid_core.evaluation.protocols.permutations import Permutations
+from reid_core.evaluation.tables.feature_files import read_feature_files
+from reid_core.evaluation.tables.feature_matrix import write_unit_copy
+from reid_core.evaluation.tables.feature_readers import stored_bytes
+from reid_core.evaluation.tables.feature_splits import FeatureFiles
+from reid_core.evaluation.tables.feature_table import FeatureTable
 
 __all__ = ["evaluate_features"]
 

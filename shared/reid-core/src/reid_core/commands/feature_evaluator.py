@@ -13,19 +13,19 @@ from torch import Tensor
 from reid_core.commands.ranking_budget import add_ranking, open_plan, rerank_limit
 from reid_core.engine.distributed import World
 from reid_core.evaluation.cli import FeatureArguments
-from reid_core.evaluation.definition import Protocol
+from reid_core.evaluation.counting.scorer import Metric as RankMetric
 from reid_core.evaluation.evaluate import evaluate_protocol
-from reid_core.evaluation.feature_matrix import (
+from reid_core.evaluation.protocol_result import ProtocolResult
+from reid_core.evaluation.protocols.definition import Protocol
+from reid_core.evaluation.protocols.permutations import Permutations
+from reid_core.evaluation.sharding import own_columns
+from reid_core.evaluation.tables.feature_matrix import (
     copy_bytes,
     describe_rows,
     load_features,
     survey_rows,
 )
-from reid_core.evaluation.feature_table import RowLabels, SplitRows
-from reid_core.evaluation.permutations import Permutations
-from reid_core.evaluation.protocol_result import ProtocolResult
-from reid_core.evaluation.scorer import Metric as RankMetric
-from reid_core.evaluation.sharding import own_columns
+from reid_core.evaluation.tables.feature_table import RowLabels, SplitRows
 
 __all__ = ["Chosen", "Evaluated", "evaluate_chosen"]
 

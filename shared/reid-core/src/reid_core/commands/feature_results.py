@@ -21,8 +21,8 @@ from reid_core.commands.query_table import query_table_name, write_query_table
 from reid_core.data.sample import Sample
 from reid_core.evaluation.cli import FeatureArguments
 from reid_core.evaluation.evaluator import Evaluation
-from reid_core.evaluation.feature_splits import FeatureFiles
 from reid_core.evaluation.query_figures import result_intervals
+from reid_core.evaluation.tables.feature_splits import FeatureFiles
 from reid_core.files import write_json
 from reid_core.report import RankedList, Report, print_results, write_report
 from reid_core.report.assemble import (

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 
 from reid_core.engine.distributed import World
-from reid_core.evaluation.definition import Protocol
-from reid_core.evaluation.neighbours import neighbours_bytes
+from reid_core.evaluation.protocols.definition import Protocol
 from reid_core.evaluation.ranking import ranking_bytes
-from reid_core.evaluation.rerank_config import RerankConfig
-from reid_core.evaluation.reranking import rerank_bytes
+from reid_core.evaluation.reranking.config import RerankConfig
+from reid_core.evaluation.reranking.neighbours import neighbours_bytes
+from reid_core.evaluation.reranking.reranked import rerank_bytes
 from reid_core.memory import MemoryPlan
 
 __all__ = ["add_ranking", "open_plan", "rerank_limit"]

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from reid_core.config import require
-from reid_core.evaluation.rerank_config import RerankConfig
+from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.memory import parse_size
 
 __all__ = ["ScoringArguments"]

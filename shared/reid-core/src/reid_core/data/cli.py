@@ -64,7 +64,7 @@ def show_list(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /) -
     Args:
         names: Data sets to describe in full, with the expected folders; default: all, in short.
     """
-    from reid_core.evaluation.protocols import protocols_for
+    from reid_core.evaluation.protocols.lookup import protocols_for
 
     unknown = [name for name in names if name not in READERS]
     if unknown:

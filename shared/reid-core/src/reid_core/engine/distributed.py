@@ -223,7 +223,7 @@ def broadcast_rows(values: Tensor | None, source: int) -> Tensor:
     if not is_active():
         assert values is not None
         return values
-    shapes = gather_objects(None if values is None else tuple(values.shape))
+    shapes = gather_objects(() if values is None else tuple(values.shape))
     rows = torch.empty(shapes[source]) if values is None else values.contiguous()
     with _peer_errors("an exchange of features"):
         dist.broadcast(rows, src=source)

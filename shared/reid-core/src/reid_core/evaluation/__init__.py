@@ -9,16 +9,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from reid_core.evaluation.applicability import Applicability, applicable
 from reid_core.evaluation.confidence import Interval, bootstrap_intervals
-from reid_core.evaluation.galleries import (
+from reid_core.evaluation.protocols.applicability import Applicability, applicable
+from reid_core.evaluation.protocols.galleries import (
     Search,
     per_camera_draw,
     plan_searches,
     single_shot_draws,
 )
-from reid_core.evaluation.permutations import Permutations
-from reid_core.evaluation.protocols import (
+from reid_core.evaluation.protocols.lookup import (
     PROTOCOLS,
     Protocol,
     choose_protocols,
@@ -27,23 +26,29 @@ from reid_core.evaluation.protocols import (
     protocols_for,
     splits_of,
 )
-from reid_core.evaluation.rerank_config import RerankConfig
+from reid_core.evaluation.protocols.permutations import Permutations
+from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.evaluation.rules import MATCH_RULES, Labels, Match, MatchRule
 
 if TYPE_CHECKING:
+    from reid_core.evaluation.counting.scorer import Scorer
+    from reid_core.evaluation.counting.scores import l2_normalize, pair_scores
     from reid_core.evaluation.evaluate import ProtocolResult, evaluate_protocol
-    from reid_core.evaluation.expansion import expand_queries
     from reid_core.evaluation.features import extract_features, extract_split_features, own_share
-    from reid_core.evaluation.image_set import ImageSetScorer, SymmetricScorer
     from reid_core.evaluation.matches import TopMatch, choose_queries, top_matches
-    from reid_core.evaluation.neighbour_lists import Neighbours
-    from reid_core.evaluation.neighbours import nearest_in_set, nearest_neighbours
     from reid_core.evaluation.parts import l2_normalize_parts
     from reid_core.evaluation.query_figures import result_intervals
     from reid_core.evaluation.ranking import Ranking, rank_gallery, rank_scores, ranking_bytes
-    from reid_core.evaluation.reranking import RerankedScores, rerank, rerank_bytes, rerank_set
-    from reid_core.evaluation.scorer import Scorer
-    from reid_core.evaluation.scores import l2_normalize, pair_scores
+    from reid_core.evaluation.reranking.expansion import expand_queries
+    from reid_core.evaluation.reranking.image_set import ImageSetScorer, SymmetricScorer
+    from reid_core.evaluation.reranking.neighbour_lists import Neighbours
+    from reid_core.evaluation.reranking.neighbours import nearest_in_set, nearest_neighbours
+    from reid_core.evaluation.reranking.reranked import (
+        RerankedScores,
+        rerank,
+        rerank_bytes,
+        rerank_set,
+    )
 
 __all__ = [
     "MATCH_RULES",
@@ -102,16 +107,16 @@ _NEEDS_TORCH = {
     "extract_features": "features",
     "extract_split_features": "features",
     "own_share": "features",
-    "expand_queries": "expansion",
-    "ImageSetScorer": "image_set",
-    "SymmetricScorer": "image_set",
-    "Neighbours": "neighbour_lists",
-    "nearest_in_set": "neighbours",
-    "nearest_neighbours": "neighbours",
-    "RerankedScores": "reranking",
-    "rerank": "reranking",
-    "rerank_bytes": "reranking",
-    "rerank_set": "reranking",
+    "expand_queries": "reranking.expansion",
+    "ImageSetScorer": "reranking.image_set",
+    "SymmetricScorer": "reranking.image_set",
+    "Neighbours": "reranking.neighbour_lists",
+    "nearest_in_set": "reranking.neighbours",
+    "nearest_neighbours": "reranking.neighbours",
+    "RerankedScores": "reranking.reranked",
+    "rerank": "reranking.reranked",
+    "rerank_bytes": "reranking.reranked",
+    "rerank_set": "reranking.reranked",
     "TopMatch": "matches",
     "choose_queries": "matches",
     "top_matches": "matches",
@@ -120,10 +125,10 @@ _NEEDS_TORCH = {
     "rank_gallery": "ranking",
     "rank_scores": "ranking",
     "ranking_bytes": "ranking",
-    "Scorer": "scorer",
-    "l2_normalize": "scores",
+    "Scorer": "counting.scorer",
+    "l2_normalize": "counting.scores",
     "l2_normalize_parts": "parts",
-    "pair_scores": "scores",
+    "pair_scores": "counting.scores",
 }
 
 

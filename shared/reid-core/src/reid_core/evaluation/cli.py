@@ -18,7 +18,7 @@ from reid_core.cli import parse, run_command
 from reid_core.commands.scoring import ScoringArguments
 from reid_core.config import require
 from reid_core.errors import ConfigError
-from reid_core.evaluation.protocols import PROTOCOLS, describe, protocols_for
+from reid_core.evaluation.protocols.lookup import PROTOCOLS, describe, protocols_for
 
 __all__ = ["FeatureArguments", "main"]
 

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from reid_core.data.sample import Sample
 from reid_core.errors import ProtocolError
-from reid_core.evaluation.applicability import applicable
-from reid_core.evaluation.definition import Protocol
-from reid_core.evaluation.galleries import Search, labels_under, plan_searches
+from reid_core.evaluation.counting.precision import Precision
+from reid_core.evaluation.counting.scorer import Metric
 from reid_core.evaluation.inputs import check_inputs
-from reid_core.evaluation.permutations import Permutations
-from reid_core.evaluation.precision import Precision
 from reid_core.evaluation.protocol_result import ProtocolResult
+from reid_core.evaluation.protocols.applicability import applicable
+from reid_core.evaluation.protocols.definition import Protocol
+from reid_core.evaluation.protocols.galleries import Search, labels_under, plan_searches
+from reid_core.evaluation.protocols.permutations import Permutations
 from reid_core.evaluation.ranking import Ranking
-from reid_core.evaluation.rerank_config import RerankConfig
+from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.evaluation.rules import Indices, Labels
-from reid_core.evaluation.scorer import Metric
 from reid_core.evaluation.search_ranker import SearchRanker
 
 __all__ = ["ProtocolResult", "evaluate_protocol"]

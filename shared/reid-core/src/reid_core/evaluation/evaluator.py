@@ -19,8 +19,8 @@ from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.engine.distributed import World, main_first
 from reid_core.evaluation.evaluate import ProtocolResult, evaluate_protocol
 from reid_core.evaluation.features import Embed, extract_split_features, own_share
-from reid_core.evaluation.protocols import Protocol, splits_of
-from reid_core.evaluation.rerank_config import RerankConfig
+from reid_core.evaluation.protocols.lookup import Protocol, splits_of
+from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.evaluation.sharding import own_columns
 
 __all__ = ["Evaluation", "Evaluator"]

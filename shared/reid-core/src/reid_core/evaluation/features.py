@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from reid_core.data.sample import Sample
 from reid_core.engine.distributed import gather_objects
 from reid_core.errors import ReIDError
+from reid_core.evaluation.counting.scores import l2_normalize
 from reid_core.evaluation.rules import Indices
-from reid_core.evaluation.scores import l2_normalize
 
 __all__ = ["Embed", "ImageBatch", "extract_features", "extract_split_features", "own_share"]
 

@@ -12,11 +12,8 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import ProtocolError
-from reid_core.evaluation.inputs import check_inputs
-from reid_core.evaluation.precision import fast_products
-from reid_core.evaluation.ranking import Ranking
-from reid_core.evaluation.rules import Indices, Labels, Match, MatchStatus, find_pairs
-from reid_core.evaluation.scores import (
+from reid_core.evaluation.counting.precision import fast_products
+from reid_core.evaluation.counting.scores import (
     FLOAT32_RANGE,
     Scores,
     distinct_pair_scores,
@@ -25,6 +22,9 @@ from reid_core.evaluation.scores import (
     norm_bounds,
     product_tolerance,
 )
+from reid_core.evaluation.inputs import check_inputs
+from reid_core.evaluation.ranking import Ranking
+from reid_core.evaluation.rules import Indices, Labels, Match, MatchStatus, find_pairs
 
 __all__ = ["TopMatch", "choose_queries", "top_matches"]
 
@@ -41,7 +41,7 @@ class TopMatch(NamedTuple):
 
     Attributes:
         gallery_row: Row of the gallery.
-        score: Exact score of the pair, as in ``reid_core.evaluation.scores``.
+        score: Exact score of the pair, as in ``reid_core.evaluation.counting.scores``.
         status: ``right`` (a match), ``wrong`` (another identity) or ``junk`` (left out).
     """
 

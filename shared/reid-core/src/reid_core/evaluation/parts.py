@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import ProtocolError
-from reid_core.evaluation.scores import l2_normalize
+from reid_core.evaluation.counting.scores import l2_normalize
 
 __all__ = ["l2_normalize_parts"]
 

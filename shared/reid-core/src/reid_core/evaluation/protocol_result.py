@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reid_core.evaluation.definition import Protocol
-from reid_core.evaluation.galleries import Search
+from reid_core.evaluation.protocols.definition import Protocol
+from reid_core.evaluation.protocols.galleries import Search
 from reid_core.evaluation.ranking import Ranking
 from reid_core.evaluation.rules import Indices
 

@@ -7,7 +7,8 @@ step per match, no interpolation), the inverse negative penalty is n / rank_n (Y
 TPAMI 2021), the first hit is rank_1. Counts add up over tiles of the gallery, so the Q x G matrix
 never exists, and they are integers, so nothing depends on how the work was cut.
 
-**Score**: the float64 inner product of the float32 features, see ``reid_core.evaluation.scores``.
+**Score**: the float64 inner product of the float32 features; see
+``reid_core.evaluation.counting.scores``.
 **Ties**: an image of another identity with exactly the score of a match ranks before it. (Official
 evaluations leave this to an unstable sort. With the opposite rule a network that gives every image
 the same feature would be reported as perfect.)
@@ -32,11 +33,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.counting import RivalCounter
+from reid_core.evaluation.counting.precision import Precision, fast_products
+from reid_core.evaluation.counting.rivals import RivalCounter
+from reid_core.evaluation.counting.scorer import Metric, Scorer, feature_scorer
 from reid_core.evaluation.inputs import check_inputs
-from reid_core.evaluation.precision import Precision, fast_products
 from reid_core.evaluation.rules import Indices, Labels, Match, find_pairs
-from reid_core.evaluation.scorer import Metric, Scorer, feature_scorer
 
 __all__ = ["Ranking", "rank_gallery", "rank_scores", "ranking_bytes"]
 

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.definition import Protocol
-from reid_core.evaluation.expansion import expand_queries
-from reid_core.evaluation.galleries import Search, take_rows
+from reid_core.evaluation.counting.precision import Precision, fast_products
+from reid_core.evaluation.counting.scorer import Metric
+from reid_core.evaluation.counting.scores import gather_rows
 from reid_core.evaluation.inputs import check_inputs
-from reid_core.evaluation.precision import Precision, fast_products
+from reid_core.evaluation.protocols.definition import Protocol
+from reid_core.evaluation.protocols.galleries import Search, take_rows
 from reid_core.evaluation.ranking import Ranking, rank_gallery, rank_scores
-from reid_core.evaluation.rerank_config import RerankConfig
-from reid_core.evaluation.reranking import rerank
+from reid_core.evaluation.reranking.config import RerankConfig
+from reid_core.evaluation.reranking.expansion import expand_queries
+from reid_core.evaluation.reranking.reranked import rerank
 from reid_core.evaluation.rules import Indices, Labels
-from reid_core.evaluation.scorer import Metric
-from reid_core.evaluation.scores import gather_rows
 
 __all__ = ["SearchRanker", "take_features"]
 

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from reid_core.engine.distributed import broadcast_rows, gather_objects, own_rank
 from reid_core.errors import ProtocolError
-from reid_core.evaluation.precision import Precision
+from reid_core.evaluation.counting.precision import Precision
+from reid_core.evaluation.counting.scorer import Metric
 from reid_core.evaluation.ranking import Ranking, rank_gallery
 from reid_core.evaluation.rules import Labels, Match
-from reid_core.evaluation.scorer import Metric
 
 __all__ = ["own_columns", "rank_shards"]
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from reid_core.data.sample import Sample
+from reid_core.evaluation.counting.scores import gather_rows
 from reid_core.evaluation.evaluate import ProtocolResult
 from reid_core.evaluation.evaluator import Evaluation
-from reid_core.evaluation.galleries import Search, labels_under, take_rows
 from reid_core.evaluation.matches import choose_queries, top_matches
+from reid_core.evaluation.protocols.galleries import Search, labels_under, take_rows
 from reid_core.evaluation.rules import Indices, Labels
-from reid_core.evaluation.scores import gather_rows
 from reid_core.evaluation.search_ranker import take_features
 from reid_core.report.records import (
     APDistribution,

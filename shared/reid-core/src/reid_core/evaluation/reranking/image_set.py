@@ -1,7 +1,7 @@
 """Scores of images against each other: what neighbour lists and re-ranking are made from.
 
-Scores are as in ``reid_core.evaluation.scorer``, with all images of a set on both sides. They are
-symmetric to the last bit, so every product is computed once and used for both of its images.
+Scores are as in ``reid_core.evaluation.counting.scorer``, with all images of a set on both sides.
+They are symmetric to the last bit: every product is computed once and used for both images.
 
 Legend: N images, D embedding size, R rows, W columns, n pairs.
 """
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import ConfigError
+from reid_core.evaluation.counting.scorer import InnerProduct, Scorer
+from reid_core.evaluation.counting.scores import FLOAT32_RANGE, Scores, pair_scores
 from reid_core.evaluation.rules import Indices
-from reid_core.evaluation.scorer import InnerProduct, Scorer
-from reid_core.evaluation.scores import FLOAT32_RANGE, Scores, pair_scores
 
 __all__ = ["ImageSetScorer", "SetMetric", "SymmetricScorer"]
 

@@ -18,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from reid_core.errors import FeatureFileError
-from reid_core.evaluation.feature_table import FeatureTable
-from reid_core.evaluation.label_columns import (
+from reid_core.evaluation.tables.feature_table import FeatureTable
+from reid_core.evaluation.tables.label_columns import (
     COLUMNS,
     ColumnName,
     Role,
     as_label_column,
     choose_columns,
 )
-from reid_core.evaluation.label_table import read_label_table
+from reid_core.evaluation.tables.label_table import read_label_table
 
 __all__ = ["read_feature_tables", "stored_bytes"]
 

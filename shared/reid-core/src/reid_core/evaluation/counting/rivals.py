@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from reid_core.engine.distributed import reduce_array
-from reid_core.evaluation.fused import ChunkCounter, kernels_work
+from reid_core.evaluation.counting.fused import ChunkCounter, kernels_work
+from reid_core.evaluation.counting.scorer import InnerProduct, Scorer
+from reid_core.evaluation.counting.scores import Scores, counts_at_least, gather_rows
+from reid_core.evaluation.counting.threads import for_each
 from reid_core.evaluation.rules import Indices, PairTable
-from reid_core.evaluation.scorer import InnerProduct, Scorer
-from reid_core.evaluation.scores import Scores, counts_at_least, gather_rows
-from reid_core.evaluation.threads import for_each
 
 __all__ = ["RivalCounter"]
 

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reid_core.evaluation.counting.threads import for_each
 from reid_core.evaluation.rules import Indices
-from reid_core.evaluation.threads import for_each
 
 __all__ = [
     "FLOAT32_RANGE",
@@ -94,10 +94,10 @@ def pair_scores(
     scores = np.empty(len(query_rows))
     on_device = queries.device == gallery.device and queries.device.type == "cuda"
     if on_device:
-        from reid_core.evaluation.fused import pair_kernel_works
+        from reid_core.evaluation.counting.fused import pair_kernel_works
 
         if pair_kernel_works(queries.device, queries.shape[1]):
-            from reid_core.evaluation.pair_kernel import pair_products
+            from reid_core.evaluation.counting.pair_kernel import pair_products
 
             places = (torch.from_numpy(x).to(queries.device) for x in (query_rows, gallery_rows))
             products = pair_products(queries.contiguous(), gallery.contiguous(), *places)

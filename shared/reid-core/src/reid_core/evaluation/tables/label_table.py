@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid_core.errors import FeatureFileError
-from reid_core.evaluation.label_columns import as_label_column, choose_columns
+from reid_core.evaluation.tables.label_columns import as_label_column, choose_columns
 
 __all__ = ["LabelTable", "read_label_table"]
 

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from reid_core.errors import ConfigError
-from reid_core.evaluation.candidates import Candidates
-from reid_core.evaluation.image_set import SymmetricScorer
-from reid_core.evaluation.neighbour_lists import BLOCK_BYTES, NeighbourLists, Neighbours
-from reid_core.evaluation.precision import fast_products
-from reid_core.evaluation.scorer import Scorer
-from reid_core.evaluation.threads import for_each
+from reid_core.evaluation.counting.precision import fast_products
+from reid_core.evaluation.counting.scorer import Scorer
+from reid_core.evaluation.counting.threads import for_each
+from reid_core.evaluation.reranking.candidates import Candidates
+from reid_core.evaluation.reranking.image_set import SymmetricScorer
+from reid_core.evaluation.reranking.neighbour_lists import BLOCK_BYTES, NeighbourLists, Neighbours
 
 __all__ = ["Neighbours", "nearest_in_set", "nearest_neighbours", "neighbours_bytes"]
 

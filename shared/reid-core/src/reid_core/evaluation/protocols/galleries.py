@@ -15,8 +15,8 @@ import numpy as np
 
 from reid_core.data.sample import Modality
 from reid_core.errors import ProtocolError
-from reid_core.evaluation.definition import SINGLE_SHOT_SEED, Draw, Protocol
-from reid_core.evaluation.permutations import Permutations
+from reid_core.evaluation.protocols.definition import SINGLE_SHOT_SEED, Draw, Protocol
+from reid_core.evaluation.protocols.permutations import Permutations
 from reid_core.evaluation.rules import Indices, Labels
 
 __all__ = [

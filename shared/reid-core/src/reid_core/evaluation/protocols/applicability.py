@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from reid_core.data.sample import Sample
-from reid_core.evaluation.definition import Protocol
-from reid_core.evaluation.galleries import labels_under, plan_searches, take_rows
+from reid_core.evaluation.protocols.definition import Protocol
+from reid_core.evaluation.protocols.galleries import labels_under, plan_searches, take_rows
 from reid_core.evaluation.rules import MATCH_RULES, UNKNOWN, Labels, Mask, find_pairs
 
 __all__ = ["Applicability", "applicable"]

@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.precision import fast_products
-from reid_core.evaluation.scores import pair_scores
-from reid_core.evaluation.torch_counter import TorchCounter
+from reid_core.evaluation.counting.precision import fast_products
+from reid_core.evaluation.counting.scores import pair_scores
+from reid_core.evaluation.counting.torch_counter import TorchCounter
 
 if TYPE_CHECKING:
-    from reid_core.evaluation.kernel_counter import KernelCounter
+    from reid_core.evaluation.counting.kernel_counter import KernelCounter
 
 __all__ = [
     "ChunkCounter",
@@ -89,7 +89,7 @@ class ChunkCounter:
         self._counter: KernelCounter | TorchCounter
         self._kernel: KernelCounter | None = None
         if kernels:
-            from reid_core.evaluation.kernel_counter import KernelCounter
+            from reid_core.evaluation.counting.kernel_counter import KernelCounter
 
             self._counter = self._kernel = KernelCounter(query_ids, high, low, capacity)
         else:
@@ -220,7 +220,7 @@ def pair_kernel_works(device: torch.device, dim: int) -> bool:
 def _proved(agree: Callable[..., bool], device: torch.device, *case: str | int) -> bool:
     try:
         for module in ("kernel_counter", "pair_kernel"):
-            import_module(f"reid_core.evaluation.{module}")
+            import_module(f"reid_core.evaluation.counting.{module}")
         if agree(device, *case):
             return True
         reason = "they get a small known case wrong"
@@ -264,7 +264,7 @@ def _counts_agree(device: torch.device, precision: ProductPrecision, dim: int) -
 
 def _pairs_agree(device: torch.device, dim: int) -> bool:
     """Compare exact scores with those of the CPU, of features whose sums depend on their order."""
-    from reid_core.evaluation.pair_kernel import pair_products
+    from reid_core.evaluation.counting.pair_kernel import pair_products
 
     features = torch.arange(64 * dim, dtype=torch.float32).add(1).sin().view(64, dim)
     rows, columns = np.arange(64), np.arange(64)[::-1] // 2

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from reid_core.evaluation.image_set import SymmetricScorer
-from reid_core.evaluation.neighbour_lists import Neighbours
-from reid_core.evaluation.rerank_config import RerankConfig
+from reid_core.evaluation.counting.scores import Scores
+from reid_core.evaluation.reranking.config import RerankConfig
+from reid_core.evaluation.reranking.image_set import SymmetricScorer
+from reid_core.evaluation.reranking.neighbour_lists import Neighbours
 from reid_core.evaluation.rules import Indices
-from reid_core.evaluation.scores import Scores
 
 __all__ = ["Normalization", "encode"]
 

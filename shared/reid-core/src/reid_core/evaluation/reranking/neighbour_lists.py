@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reid_core.evaluation.candidates import Candidates
-from reid_core.evaluation.image_set import SymmetricScorer
+from reid_core.evaluation.counting.scorer import Scorer
+from reid_core.evaluation.counting.scores import Scores
+from reid_core.evaluation.reranking.candidates import Candidates
+from reid_core.evaluation.reranking.image_set import SymmetricScorer
 from reid_core.evaluation.rules import Indices
-from reid_core.evaluation.scorer import Scorer
-from reid_core.evaluation.scores import Scores
 
 __all__ = ["BLOCK_BYTES", "NeighbourLists", "Neighbours"]
 

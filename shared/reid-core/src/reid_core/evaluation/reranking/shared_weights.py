@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from reid_core.evaluation.counting.scores import Scores
 from reid_core.evaluation.rules import Indices
-from reid_core.evaluation.scores import Scores
 
 __all__ = ["SharedBlock", "SharedWeights"]
 

@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from reid_core.evaluation.fused_kernel import count_products_kernel, count_scores_kernel
+from reid_core.evaluation.counting.fused_kernel import count_products_kernel, count_scores_kernel
 
 __all__ = ["Blocks", "KernelCounter", "choose_blocks"]
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from reid_core.errors import FeatureFileError
-from reid_core.evaluation.feature_readers import read_feature_tables
-from reid_core.evaluation.feature_table import FeatureTable
+from reid_core.evaluation.tables.feature_readers import read_feature_tables
+from reid_core.evaluation.tables.feature_table import FeatureTable
 
 __all__ = ["read_feature_files"]
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reid_core.errors import FeatureFileError, ProtocolError
-from reid_core.evaluation.definition import Protocol
-from reid_core.evaluation.feature_table import FeatureRows, FeatureTable, SplitRows
-from reid_core.evaluation.label_columns import INTEGER_COLUMNS, number_names
+from reid_core.evaluation.protocols.definition import Protocol
 from reid_core.evaluation.rules import UNKNOWN, Indices
+from reid_core.evaluation.tables.feature_table import FeatureRows, FeatureTable, SplitRows
+from reid_core.evaluation.tables.label_columns import INTEGER_COLUMNS, number_names
 
 __all__ = ["FeatureFiles"]
 

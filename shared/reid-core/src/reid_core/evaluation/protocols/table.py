@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from reid_core.data.readers import READERS
-from reid_core.evaluation.definition import Draw, Protocol
+from reid_core.evaluation.protocols.definition import Draw, Protocol
 from reid_core.evaluation.rules import Match
 
 __all__ = ["PROTOCOLS"]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import ConfigError
-from reid_core.evaluation.scores import Scores, in_float64
+from reid_core.evaluation.counting.scores import Scores, in_float64
 
 __all__ = ["PRECISIONS", "Precision", "check_precision", "fast_products", "rounding_norms"]
 

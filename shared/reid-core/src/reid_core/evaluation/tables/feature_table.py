@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reid_core.data.sample import Sample
-from reid_core.evaluation.label_columns import Role
 from reid_core.evaluation.rules import Indices, Labels
+from reid_core.evaluation.tables.label_columns import Role
 
 __all__ = ["FeatureRows", "FeatureTable", "RowLabels", "SplitRows"]
 

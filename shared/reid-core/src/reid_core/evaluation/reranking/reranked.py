@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import MemoryLimitError
-from reid_core.evaluation.image_set import ImageSetScorer, SymmetricScorer
+from reid_core.evaluation.counting.precision import fast_products
+from reid_core.evaluation.counting.scores import Scores
 from reid_core.evaluation.inputs import check_feature_pair
-from reid_core.evaluation.neighbours import nearest_in_set, neighbours_bytes
-from reid_core.evaluation.precision import fast_products
-from reid_core.evaluation.reciprocal import Normalization, encode
-from reid_core.evaluation.rerank_config import RerankConfig
+from reid_core.evaluation.reranking.config import RerankConfig
+from reid_core.evaluation.reranking.image_set import ImageSetScorer, SymmetricScorer
+from reid_core.evaluation.reranking.neighbours import nearest_in_set, neighbours_bytes
+from reid_core.evaluation.reranking.reciprocal import Normalization, encode
+from reid_core.evaluation.reranking.shared_weights import SharedWeights
 from reid_core.evaluation.rules import Indices
-from reid_core.evaluation.scores import Scores
-from reid_core.evaluation.shared_weights import SharedWeights
 
 __all__ = ["RerankedScores", "rerank", "rerank_bytes", "rerank_set"]
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import ConfigError
+from reid_core.evaluation.counting.scorer import InnerProduct
+from reid_core.evaluation.counting.scores import gather_rows, in_float64, l2_normalize
 from reid_core.evaluation.inputs import check_feature_pair
-from reid_core.evaluation.neighbours import nearest_neighbours
-from reid_core.evaluation.scorer import InnerProduct
-from reid_core.evaluation.scores import gather_rows, in_float64, l2_normalize
+from reid_core.evaluation.reranking.neighbours import nearest_neighbours
 
 __all__ = ["expand_queries"]
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import FeatureFileError, OutputError
-from reid_core.evaluation.feature_table import FeatureRows, FeatureTable
-from reid_core.evaluation.scores import l2_normalize
+from reid_core.evaluation.counting.scores import l2_normalize
+from reid_core.evaluation.tables.feature_table import FeatureRows, FeatureTable
 from reid_core.files import atomic_file, make_parent
 
 __all__ = [

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import ConfigError
-from reid_core.evaluation.fused import ChunkCounter, kernels_work
-from reid_core.evaluation.precision import Precision, check_precision, rounding_norms
-from reid_core.evaluation.rules import Indices
-from reid_core.evaluation.scores import (
+from reid_core.evaluation.counting.fused import ChunkCounter, kernels_work
+from reid_core.evaluation.counting.precision import Precision, check_precision, rounding_norms
+from reid_core.evaluation.counting.scores import (
     FLOAT32_RANGE,
     Scores,
     distinct_pair_scores,
@@ -30,6 +29,7 @@ from reid_core.evaluation.scores import (
     pair_scores,
     product_tolerance,
 )
+from reid_core.evaluation.rules import Indices
 
 __all__ = ["METRICS", "Euclidean", "InnerProduct", "Metric", "Scorer", "feature_scorer"]
 
@@ -90,7 +90,7 @@ class InnerProduct:
         queries: (Q, D) float32.
         gallery: (G, D) float32; read in contiguous tiles.
         device: Where fast products are computed.
-        precision: Of the fast products (``reid_core.evaluation.precision``).
+        precision: Of the fast products (``reid_core.evaluation.counting.precision``).
     """
 
     def __init__(

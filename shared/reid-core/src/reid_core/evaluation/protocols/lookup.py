@@ -13,9 +13,9 @@ from collections.abc import Container, Iterable, Sequence
 
 from reid_core.data.sample import ReIDDataset
 from reid_core.errors import ProtocolError
-from reid_core.evaluation.applicability import applicable
-from reid_core.evaluation.definition import Protocol
-from reid_core.evaluation.protocol_table import PROTOCOLS
+from reid_core.evaluation.protocols.applicability import applicable
+from reid_core.evaluation.protocols.definition import Protocol
+from reid_core.evaluation.protocols.table import PROTOCOLS
 
 __all__ = [
     "PROTOCOLS",

@@ -1,0 +1,1 @@
+"""The counting engine: scores of pairs, fast products, rivals per match."""

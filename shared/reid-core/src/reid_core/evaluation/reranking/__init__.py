@@ -1,0 +1,1 @@
+"""Neighbour lists, k-reciprocal re-ranking and query expansion, exact and sparse."""

@@ -76,13 +76,17 @@ def case_of(ids, features_of):
     return case
 
 
+def without_draws(name):
+    """The protocol for the file's galleries, which are drawn already."""
+    return replace(PROTOCOLS[name], query_draw="all", gallery_draw="all")
+
+
 @pytest.mark.parametrize("name", list(EVALUATIONS))
 def test_evaluations(name, figures, case_of):
     tag, protocol_name, modality, swapped = EVALUATIONS[name]
-    protocol = PROTOCOLS[protocol_name]
+    protocol = without_draws(protocol_name)
     labels, features, num_queries = case_of(tag, modality)
     split, _ = protocol.splits_of_trial(0)
-    # The galleries of the file are drawn already: any draw takes all of one.
     result = evaluate_protocol(protocol, {split: labels}, {split: features}, trials=[0])
     rows = np.arange(len(labels))
     queries, gallery = (
@@ -113,7 +117,7 @@ def assert_figures(result, block):
 
 def test_the_camera_rule_matters(figures, case_of):
     labels, features, _ = case_of("sysu_multi", "infrared")
-    everything = replace(PROTOCOLS["sysu/all_search_multi_shot"], hidden=())
+    everything = replace(without_draws("sysu/all_search_multi_shot"), hidden=())
     result = evaluate_protocol(everything, {"test": labels}, {"test": features}, trials=[0])
     assert result.trials[0].mean_ap != pytest.approx(figures["sysu_multi"]["mAP"], abs=1e-4)
 

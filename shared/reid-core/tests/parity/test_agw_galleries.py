@@ -87,16 +87,21 @@ def test_sysu_galleries_with_the_real_image_counts(golden):
             assert gallery_of(protocol, labels, entries, trial) == expected
 
 
-def test_llcm_galleries(golden):
-    case = golden.json("llcm_gallery_synthetic.json")
-    listed = [int(pid) for pid in case["test_id_txt"].split(",")]
+def llcm_images(case):
+    """Folders of the listed people."""
+    listed = {int(pid) for pid in case["test_id_txt"].split(",")}
     modalities = {"test_vis": "visible", "test_nir": "infrared"}
     folders = []
     for folder, pid, count in case["tree"]:
         kind, camera = folder.split("/")
         if pid in listed:
             folders.append((int(camera.removeprefix("cam")), pid, count, modalities[kind]))
-    labels, entries = shuffled(folders)
+    return folders
+
+
+def test_llcm_galleries(golden):
+    case = golden.json("llcm_gallery_synthetic.json")
+    labels, entries = shuffled(llcm_images(case))
     # Mode 1 samples visible images, mode 2 infrared ones; each mode's queries are its own images.
     searched = {1: "llcm/ir2vis", 2: "llcm/vis2ir"}
     asking = {1: "llcm/vis2ir", 2: "llcm/ir2vis"}
@@ -116,11 +121,7 @@ def test_llcm_galleries(golden):
 
 def test_llcm_readme_variant_draws_its_queries_alike(golden):
     case = golden.json("llcm_gallery_synthetic.json")
-    folders = [
-        (int(folder[-1]), pid, count, "infrared" if "nir" in folder else "visible")
-        for folder, pid, count in case["tree"]
-    ]
-    labels, entries = shuffled(folders)
+    labels, entries = shuffled(llcm_images(case))
     protocol = PROTOCOLS["llcm/vis2ir_readme"]
     for trial in range(NUM_TRIALS):
         (search,) = plan_searches(protocol, labels, labels, trial)

@@ -11,6 +11,7 @@ from reid_core.testing.golden import fill
 
 GOLDEN_METHOD = "aim"
 TOLERANCE = 1e-9  # golden README: exact ranking
+GAP_TOLERANCE = 2e-7  # differences of products of float32 features
 
 NO_MATCH = "CC_all_queries_without_match"
 
@@ -106,6 +107,13 @@ def test_last_like(blocks, labels, features):
     assert_block(result, blocks["last_like"]["standard"])
     result = evaluate_protocol(PROTOCOLS["custom/cloth_changing"], numbered, features)
     assert_block(result, blocks["last_like"][NO_MATCH])
+
+
+def test_no_two_distances_are_nearly_equal(blocks, features):
+    scores = features["query"].double() @ features["gallery"].double().T
+    gap = float(scores.sort(dim=1).values.diff(dim=1).min())
+    assert gap == pytest.approx(blocks["min_gap_between_sorted_distances"], abs=GAP_TOLERANCE)
+    assert gap > GAP_TOLERANCE
 
 
 def test_no_block_of_the_file_is_left_out(blocks):

@@ -1,4 +1,7 @@
-"""Re-ranked distances of IICS's clustering.npz: cosine distances, scaled from 0 to 1, all pairs."""
+"""Re-ranked distances of IICS's clustering.npz: cosine distances, scaled from 0 to 1, all pairs.
+
+Not compared: the class scores and their similarity, which here are inputs, and the clusters.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,16 @@ def assert_equal(found, arrays, exact_name, half_name):
             np.testing.assert_allclose(
                 values, expected, rtol=0, atol=HALF_TOLERANCE, err_msg=half_name
             )
+
+
+def test_distances(arrays, cameras):
+    features = torch.from_numpy(arrays["features_l2"])
+    members = {f"intra_dist.{camera}": cameras == camera for camera in np.unique(cameras)}
+    for name, mask in {"inter_dist": np.full(len(cameras), True), **members}.items():
+        scorer = ImageSetScorer(features[torch.from_numpy(mask)], metric="inner_product")
+        everything = np.arange(scorer.num_queries)
+        found = 1 - scorer.precise(everything, everything)
+        np.testing.assert_allclose(found, arrays[name], rtol=0, atol=EXACT_TOLERANCE, err_msg=name)
 
 
 @pytest.mark.parametrize("source", ["features", "distances"])

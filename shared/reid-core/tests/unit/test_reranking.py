@@ -220,7 +220,9 @@ def test_all_images_against_each_other():
 def test_memory_that_may_be_used():
     features, _ = clusters(8, 200)
     free = rerank(features[:50], features[50:])
-    least, most = rerank_bytes(200, chunk=128, tile=512), rerank_bytes(200)
+    threads = torch.get_num_threads()
+    least = rerank_bytes(200, chunk=128, tile=512, num_threads=threads)
+    most = rerank_bytes(200, num_threads=threads)
     assert least < most
     small = rerank(features[:50], features[50:], max_bytes=least)
     np.testing.assert_array_equal(all_distances(small)[0], all_distances(free)[0])

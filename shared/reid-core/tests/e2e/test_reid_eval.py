@@ -8,6 +8,7 @@ import csv
 import json
 import logging
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -272,6 +273,18 @@ def test_ranked_lists_where_there_are_images(run, folder, data):
     assert "Hardest queries" in page
 
 
+def test_images_that_were_generated(run, folder):
+    for marked in (False, True):
+        (folder / "photos/images").mkdir(parents=True, exist_ok=True)
+        if marked:
+            (folder / "photos/synthetic.json").write_text("{}")
+            shutil.rmtree("out")
+        record, printed = run("f.npz", "--images", "photos", "--protocol", "custom/standard")
+        assert record["synthetic"] is marked
+        assert ("SYNTHETIC DATA" in printed) is marked
+        assert ("synthetic data" in Path("out/report.html").read_text()) is marked
+
+
 def test_says_why_there_are_no_ranked_lists(run):
     _, printed = run("f.npz", "--protocol", "custom/standard")
     assert "--images" in printed
@@ -320,6 +333,7 @@ def test_list(capsys):
     for args, words in (
         (["--list"], ["sysu/all_search", "market1501/standard", "Zheng et al."]),
         (["--list", "ltcc"], ["ltcc/cloth_changing", "clothes_id", "Qian et al."]),
+        (["--list", "prcc/cloth_changing", "last"], ["prcc/cloth_changing", "last/standard"]),
     ):
         with pytest.raises(SystemExit) as ending:
             main(args)

@@ -116,6 +116,7 @@ def test_a_table_may_begin_with_a_byte_order_mark_and_be_empty_between(tmp_path)
         (np.array([b"1", b"2", b"3", b"4"]), [1, 2, 3, 4]),
         (np.array([1, 2, 3, 4], dtype=np.uint8), [1, 2, 3, 4]),
         (np.array(["Bob", "Ann", "Bob", "Cy"]), [1, 0, 1, 2]),
+        (np.array(["1_11", "11_1", "1_11", "2_0"]), [1, 0, 1, 2]),
     ],
 )
 def test_identities(tmp_path, values, expected):
@@ -355,6 +356,18 @@ def test_bad_files(tmp_path):
     for path, table, message in cases:
         with pytest.raises(FeatureFileError, match=re.escape(message)):
             read_feature_tables(path, table)
+
+
+def test_labels_in_another_order(tmp_path):
+    images = np.array([f"photos/{row}.jpg" for row in range(len(FEATURES))])
+    path = save(tmp_path, features=FEATURES, path=images)
+    table = tmp_path / "labels.csv"
+    lines = [f"elsewhere/{row}.jpg,{row}\n" for row in range(len(FEATURES))]
+    table.write_text("path,pid\n" + "".join(lines))
+    assert len(read([path], [table]).tables[0]) == len(FEATURES)
+    table.write_text("path,pid\n" + "".join(reversed(lines)))
+    with pytest.raises(FeatureFileError, match=r"row 0 of .* lists elsewhere/3\.jpg there"):
+        read([path], [table])
 
 
 def test_truncated_archive(tmp_path):

@@ -166,12 +166,9 @@ def _open(files: FeatureFiles, protocol: Protocol, arguments: FeatureArguments) 
         or protocol.cameras == "positions"
     )
     labels = {name: rows.labels(with_paths=goes_by_files) for name, rows in splits.items()}
-    found = applicable(protocol, labels)
+    found = applicable(protocol, labels, present=files.names_present())
     if found.problem:
-        hint = ""
-        if any(name not in splits for name in protocol.splits):
-            hint = f" Splits of the files: {files.names_present()}."
-        raise ProtocolError(found.problem + hint)
+        raise ProtocolError(found.problem)
     if goes_by_files and any(not own.paths for own in labels.values()):
         logger.warning(
             "%s goes by the sorted paths of the images; there are none, so it goes by the rows",

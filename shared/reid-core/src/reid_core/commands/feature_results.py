@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 import sys
 import time
@@ -18,6 +19,7 @@ from reid_core import __version__
 from reid_core.commands.console import say
 from reid_core.commands.feature_evaluator import Evaluated
 from reid_core.commands.query_table import query_table_name, write_query_table
+from reid_core.data.layout import SYNTHETIC_MARKER
 from reid_core.data.sample import Sample
 from reid_core.evaluation.cli import FeatureArguments
 from reid_core.evaluation.evaluator import Evaluation
@@ -65,20 +67,21 @@ def publish_features(
         OutputError: Something cannot be written.
     """
     summaries = {item: _summary(item, arguments) for item in evaluated}
-    record = _record(files, summaries, arguments, notes, command)
+    synthetic = _has_synthetic_images(files)
+    record = _record(files, summaries, arguments, notes, command, synthetic=synthetic)
     write_json(folder / "results.json", record)
     for item in evaluated:
         _write_queries(folder / query_table_name(item.result, item.variant), item)
     ranked, missing = _ranked_lists(files, evaluated, arguments)
     if missing:
         logger.info("the report shows no ranked lists: %s", missing)
-    report = _report(folder, files, summaries, ranked, facts, command)
+    report = _report(folder, files, summaries, ranked, facts, command, synthetic=synthetic)
     write_report(report, folder / "report.html")
     if arguments.json:
         json.dump(record, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
         return
-    print_results(report.rows, synthetic=False, title=report.title)
+    print_results(report.rows, synthetic=synthetic, title=report.title)
     for name in ("results.json", "queries-*.csv", "report.html"):
         say(f"wrote {folder / name}")
 
@@ -119,6 +122,8 @@ def _record(
     arguments: FeatureArguments,
     notes: Sequence[str],
     command: str,
+    *,
+    synthetic: bool,
 ) -> dict[str, Any]:
     """Return what results.json holds; variants stand beside the plain results."""
     by_variant: dict[str, dict[str, Any]] = {}
@@ -147,6 +152,7 @@ def _record(
         "versions": {"reid-core": __version__},
         "files": [_fingerprint(path) for path in sources],
         "features": features,
+        "synthetic": synthetic,
         "metric": arguments.metric,
         "notes": list(notes),
         "command": command,
@@ -154,6 +160,17 @@ def _record(
         "results": by_variant.pop(""),
         **({"variants": by_variant} if by_variant else {}),
     }
+
+
+def _has_synthetic_images(files: FeatureFiles) -> bool:
+    """Tell whether some path of an image leads into a data set that was generated."""
+    folders = {
+        table.root / name
+        for table in files.tables
+        for name in {os.path.dirname(str(path)) for path in table.columns.get("path", ())}
+    }
+    places = {place for folder in folders for place in (folder, *folder.parents)}
+    return any((place / SYNTHETIC_MARKER).is_file() for place in places)
 
 
 def _write_queries(path: Path, item: Evaluated) -> None:
@@ -181,17 +198,19 @@ def _report(
     ranked: Sequence[RankedList],
     facts: Mapping[str, str],
     command: str,
+    *,
+    synthetic: bool,
 ) -> Report:
     plain = tuple(item.result for item in summaries if not item.variant)
     whole = Evaluation(samples={}, features={}, results=plain)
     datasets = ", ".join(dict.fromkeys(result.protocol.dataset.upper() for result in plain))
     source = files.tables[0].source
     return Report(
-        title=f"{source.name} on {datasets}",
+        title=f"{source.name} on {'synthetic ' if synthetic else ''}{datasets}",
         subtitle=folder.resolve().name,
         method=source.stem,
         dataset=datasets,
-        synthetic=False,
+        synthetic=synthetic,
         facts={
             **facts,
             "packages": f"reid-core {__version__}",

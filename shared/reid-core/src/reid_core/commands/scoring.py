@@ -49,7 +49,7 @@ class ScoringArguments:
         settings = RerankConfig(k1=self.k1, k2=self.k2, lambda_value=self.lambda_value)
         require(
             self.rerank or settings == RerankConfig(),
-            "k1, k2 and lambda_value are settings of re-ranking; add --rerank",
+            "--k1, --k2 and --lambda are settings of re-ranking; add --rerank",
         )
         require(self.expand >= 0, f"expand={self.expand} must not be negative")
         level = self.confidence

@@ -224,7 +224,9 @@ def broadcast_rows(values: Tensor | None, source: int) -> Tensor:
         assert values is not None
         return values
     shapes = gather_objects(() if values is None else tuple(values.shape))
-    rows = torch.empty(shapes[source]) if values is None else values.contiguous()
+    # A script may have set another type or device as PyTorch's default.
+    empty = torch.empty(shapes[source], dtype=torch.float32, device="cpu")
+    rows = empty if values is None else values.contiguous()
     with _peer_errors("an exchange of features"):
         dist.broadcast(rows, src=source)
     return rows

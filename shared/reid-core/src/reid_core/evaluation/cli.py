@@ -18,7 +18,7 @@ from reid_core.cli import parse, run_command
 from reid_core.commands.scoring import ScoringArguments
 from reid_core.config import require
 from reid_core.errors import ConfigError
-from reid_core.evaluation.protocols.lookup import PROTOCOLS, describe, protocols_for
+from reid_core.evaluation.protocols.lookup import PROTOCOLS, describe, get_protocol, protocols_for
 
 __all__ = ["FeatureArguments", "main"]
 
@@ -30,7 +30,7 @@ table of all queries, report.html.
   reid-eval features.npz --protocol market1501/standard   one file, with an array or column `split`
   reid-eval query.npz gallery.npz                         queries and gallery in two files
   reid-eval features.npy --labels labels.csv              .npy files are mapped, not loaded
-  reid-eval --list [DATASET ...]                          all protocols: definition, needs, citation
+  reid-eval --list [DATASET | PROTOCOL ...]               all protocols: definition, needs, citation
 
 Arrays of an .npz, columns of a .parquet or .csv: features (N, D) or (N, D, parts), pid, camid, and
 where the protocol needs them clothes_id, modality, split; path for messages and ranked lists."""
@@ -54,7 +54,7 @@ class FileArguments:
     """Protocols, e.g. ltcc/cloth_changing, or a data set, e.g. ltcc, for its published ones.
     Default: custom."""
     list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show all protocols, or those of the data sets named, and leave."""
+    """Show all protocols, or those named or of the data sets named, and leave."""
     labels: tuple[Path, ...] = ()
     """CSV table with the columns path,pid,camid[,clothes_id,modality,split], in the order of the
     features; one for each file."""
@@ -123,10 +123,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     run_command(_PROG, run)
 
 
-def _show_protocols(datasets: Sequence[str]) -> None:
+def _show_protocols(names: Sequence[str]) -> None:
     from reid_core.commands.console import say
 
-    chosen = [protocol for name in datasets for protocol in protocols_for(name)]
+    chosen = [
+        protocol
+        for name in names
+        for protocol in ([get_protocol(name)] if "/" in name else protocols_for(name))
+    ]
     for protocol in chosen or PROTOCOLS.values():
         say(describe(protocol) + "\n")
 

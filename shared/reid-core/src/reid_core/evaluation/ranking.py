@@ -23,6 +23,7 @@ K largest number of matches in a chunk.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -33,6 +34,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reid_core.engine.distributed import gather_objects
+from reid_core.errors import ProtocolError
 from reid_core.evaluation.counting.precision import Precision, fast_products
 from reid_core.evaluation.counting.rivals import RivalCounter
 from reid_core.evaluation.counting.scorer import Metric, Scorer, feature_scorer
@@ -203,7 +206,8 @@ def rank_gallery(
 
     Raises:
         ProtocolError: Features that are not finite (the first rows are named), not float32, empty,
-            or that do not fit the labels or each other.
+            or that do not fit the labels or each other; ``columns`` of the processes that leave out
+            a gallery row or overlap, or labels that differ between them.
         ConfigError: Unknown metric or precision.
         PeerError: Another process has stopped.
     """
@@ -211,7 +215,7 @@ def rank_gallery(
     if columns is None:
         check_inputs(query_features, gallery_features, query, gallery)
     elif columns[0] < columns[1]:
-        held = gallery.take(np.arange(*columns))
+        held = gallery.take(np.arange(len(gallery))[slice(*columns)])
         check_inputs(query_features, gallery_features, query, held)
     device = query_features.device if device is None else device
     with fast_products(device, precision):
@@ -255,8 +259,11 @@ def rank_scores(
         The ranking of every query, in the order given.
 
     Raises:
+        ProtocolError: The columns of the processes do not make up the gallery, or labels differ.
         PeerError: Another process has stopped.
     """
+    if first is not None:
+        _check_columns(first, first + scorer.num_gallery, query, gallery)
     pairs = find_pairs(query, gallery, match)
     num_same, num_positives = np.diff(pairs.offsets), pairs.num_positives
     result = Ranking(
@@ -294,6 +301,28 @@ def rank_scores(
     if result.first_identity is not None:
         result.first_identity[order] = counter.identity_ranks()
     return result
+
+
+def _check_columns(start: int, stop: int, query: Labels, gallery: Labels) -> None:
+    """Refuse parts that are not the gallery, on all processes alike; nothing would fail later."""
+    digest = hashlib.blake2b(digest_size=16)
+    for labels in (query, gallery):
+        for values in (labels.pids, labels.camids, labels.clothes_ids):
+            digest.update(len(values).to_bytes(8, "little") + values.tobytes())
+    parts, digests = zip(*gather_objects(((start, stop), digest.digest())), strict=True)
+    if len(set(digests)) > 1:
+        raise ProtocolError(
+            "the labels differ between processes; all must pass the same queries, and the labels "
+            "of the whole gallery in the same order"
+        )
+    held = sorted(part for part in parts if part[0] < part[1])
+    ends = [0, *(stop for _, stop in held)]
+    if [start for start, _ in held] != ends[:-1] or ends[-1] != len(gallery):
+        listed = ", ".join(f"{start}-{stop}" for start, stop in parts)
+        raise ProtocolError(
+            f"the {len(parts)} process(es) hold gallery rows {listed}; together they must hold "
+            f"each of the rows 0-{len(gallery)} once"
+        )
 
 
 def _tiling(

@@ -89,11 +89,19 @@ def rank_shards(
                 f"{name}: {size} feature rows but labels of {len(labels)} images; both must list "
                 "the same images in the same order"
             )
-    queries, galleries = gather_objects(query), gather_objects(gallery)
+    dims = {len(part) and part.shape[-1] for part in (query_features, gallery_features)} - {0}
+    queries, galleries, found = zip(*gather_objects((query, gallery, dims)), strict=True)
+    dim = _common_dim(set().union(*found))
+    if not len(gallery_features):
+        gallery_features = gallery_features.new_empty(0, dim)
     rank = own_rank()
     everything = _concatenate(galleries)
+    for name, labels in (("query", _concatenate(queries)), ("gallery", everything)):
+        if not len(labels):
+            raise ProtocolError(f"the {name} is empty: there is nothing to rank")
     start = sum(len(part) for part in galleries[:rank])
-    step = max(1, _BLOCK_BYTES // (4 * max(1, query_features.shape[1])))
+    # The same on every process: each block is an exchange.
+    step = max(1, _BLOCK_BYTES // (4 * dim))
     parts = []
     for source, labels in enumerate(queries):
         for first in range(0, len(labels), step):
@@ -113,11 +121,19 @@ def rank_shards(
                     columns=(start, start + len(gallery_features)),
                 )
             )
-    if not parts:
-        raise ProtocolError("the query is empty: there is nothing to rank")
     borders = np.cumsum([0, *(len(part) for part in parts)])
     places = [np.arange(begin, end) for begin, end in pairwise(borders)]
     return Ranking.merge(parts, places)
+
+
+def _common_dim(dims: set[int]) -> int:
+    if len(dims) > 1:
+        listed = ", ".join(map(str, sorted(dims)))
+        raise ProtocolError(
+            f"features of the processes have {listed} dimensions; all must come from the same "
+            "network"
+        )
+    return max(dims, default=1)
 
 
 def _concatenate(parts: Sequence[Labels]) -> Labels:

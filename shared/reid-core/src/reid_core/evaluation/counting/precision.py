@@ -10,10 +10,11 @@ the engine compares every tile with scores that it knows.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,31 +55,22 @@ def fast_products(device: torch.device, precision: Precision = "auto") -> Iterat
     A training script may have allowed others. The settings found are put back. No gradients are
     recorded, and autocast is off.
 
+    PyTorch has one precision for all threads: where several evaluate at once, the finest that one
+    of them asks for holds, and the last to end puts back what the first found.
+
     Args:
         device: Where the products are computed.
         precision: One of ``PRECISIONS``.
     """
-    backends = (
-        torch.backends.cuda.matmul,
-        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]  # set at run time
-    )
-    found = [backend.fp32_precision for backend in backends]
-    reduced = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
     permission = _PERMISSIONS.get(precision, "ieee")
     if precision == "auto" and device.type == "cpu" and _permission_keeps_float32():
         permission = "bf16"
+    _PERMITTED.enter(permission)
     try:
-        for backend in backends:
-            # CUDA knows no such permission: bfloat16 inputs are converted there.
-            is_cuda = backend is torch.backends.cuda.matmul
-            backend.fp32_precision = "ieee" if is_cuda and permission == "bf16" else permission
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
-        for backend, setting in zip(backends, found, strict=True):
-            backend.fp32_precision = setting
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = reduced
+        _PERMITTED.leave(permission)
 
 
 def rounding_norms(features: Tensor, precision: Precision) -> Scores:
@@ -104,6 +96,51 @@ def rounding_norms(features: Tensor, precision: Precision) -> Scores:
     return losses * 1.001
 
 
+class _Permissions:
+    """What the open blocks of ``fast_products`` permit, in all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: list[str] = []
+        self._found: tuple[str, str, bool] = ("none", "none", True)
+
+    def enter(self, permission: str) -> None:
+        """Begin a block; the first notes the settings that it finds."""
+        with self._lock:
+            cuda, mkldnn = _backends()
+            if not self._open:
+                reduced = cuda.allow_bf16_reduced_precision_reduction
+                self._found = (cuda.fp32_precision, mkldnn.fp32_precision, reduced)
+            self._open.append(permission)
+            self._set()
+
+    def leave(self, permission: str) -> None:
+        """End a block that was begun with this permission."""
+        with self._lock:
+            self._open.remove(permission)
+            self._set()
+
+    def _set(self) -> None:
+        cuda, mkldnn = _backends()
+        if not self._open:
+            cuda.fp32_precision, mkldnn.fp32_precision = self._found[:2]
+            cuda.allow_bf16_reduced_precision_reduction = self._found[2]
+            return
+        finest = min(self._open, key=list(_PERMISSIONS.values()).index)
+        # CUDA knows no such permission: bfloat16 inputs are converted there.
+        cuda.fp32_precision = "ieee" if finest == "bf16" else finest
+        mkldnn.fp32_precision = finest
+        cuda.allow_bf16_reduced_precision_reduction = False
+
+
+def _backends() -> tuple[Any, Any]:
+    return torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+
+
+# PyTorch's own settings are those of the process, and so is what they were.
+_PERMITTED = _Permissions()
+
+
 @cache
 def _permission_keeps_float32() -> bool:
     """Tell whether CPU products that may round their inputs to bfloat16 do not round them.
@@ -112,9 +149,10 @@ def _permission_keeps_float32() -> bool:
     term only, so that its float32 value is known to the last bit.
     """
     value = 1 + 2.0**-23
-    queries = torch.zeros(64, 512).fill_diagonal_(value)
-    gallery = torch.full((256, 512), value)
-    expected = torch.full((64, 256), value, dtype=torch.float64).square().float()
+    # A script may have set another type or device as PyTorch's default.
+    gallery = torch.full((256, 512), value, dtype=torch.float32, device="cpu")
+    queries = torch.zeros_like(gallery[:64]).fill_diagonal_(value)
+    expected = gallery[:1, :1].double().square().float()
     backend = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # set at run time
     found = backend.fp32_precision
     try:

@@ -36,9 +36,13 @@ __all__ = ["RivalCounter"]
 # Deciding a cell by its exact score costs about as much as repeating this many cells in float64.
 _CELLS_PER_EXACT_SCORE = 64
 
-# Ambiguous cells of a chunk that a device keeps (12 bytes each), and that are looked at together.
+# Ambiguous cells of a chunk that a device keeps (12 bytes each).
 _MAX_CELLS = 2**26
-_SETTLED_CELLS = 2**16
+
+# Cells of a chunk whose place is looked up together: ambiguous ones times thresholds (10 bytes
+# each), and those of rows whose identities are noted (about 50 bytes each that reaches the match).
+_SETTLED_CELLS = 2**22
+_SEEN_CELLS = 2**18
 
 # Size of the known case that kernels have to count right when they multiply nothing.
 _PROBE_DIM = 32
@@ -151,7 +155,7 @@ class RivalCounter:
         cells = min(chunk_size, len(self._order)) * min(tile_size, self._scorer.num_gallery)
 
         def make_worker() -> Callable[[tuple[_Chunk, int]], None]:
-            buffer, scratch = torch.empty(2, cells, device=self._scorer.device)
+            buffer, scratch = torch.empty(2, cells, dtype=torch.float32, device=self._scorer.device)
 
             def work(task: tuple[_Chunk, int]) -> None:
                 chunk, start = task
@@ -254,7 +258,7 @@ class RivalCounter:
         if not np.isfinite(chunk.tolerance).all():
             return False
         self._scorer.tile(chunk.queries, slice(start, start + scores.shape[1]), scores)
-        if self._hide_same_identity(chunk, scores, start) > 1:
+        if not self._hide_same_identity(chunk, scores, start):
             return False
         reached = counts_at_least(scores, chunk.edges, scratch)
         sure, possible = reached.chunk(2, dim=1)
@@ -294,7 +298,9 @@ class RivalCounter:
             if isinstance(scorer, InnerProduct):
                 scorer.add_products(counter, chunk.queries, columns, gallery_ids)
             else:
-                scores = torch.empty(num_rows, len(gallery_ids), device=scorer.device)
+                scores = torch.empty(
+                    num_rows, len(gallery_ids), dtype=torch.float32, device=scorer.device
+                )
                 scorer.tile(chunk.queries, columns, scores)
                 counter.add_scores(scores, gallery_ids, first_column=start)
         found = counter.result()
@@ -303,8 +309,9 @@ class RivalCounter:
         self._add(chunk, found.sure)
         ends, begins = high.cpu().numpy(), low.cpu().numpy()
         rows, near, values = (part.cpu().numpy() for part in found[1:])
-        for start in range(0, len(rows), _SETTLED_CELLS):
-            part = slice(start, start + _SETTLED_CELLS)
+        step = max(1, _SETTLED_CELLS // high.shape[1])
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
             of_row, scores_of = rows[part], values[part, None]
             within = (scores_of >= begins[of_row]) & (scores_of < ends[of_row])
             cells, places = np.nonzero(within)
@@ -339,16 +346,23 @@ class RivalCounter:
         """Note the identities of the rivals that reach a query's best match."""
         rows = np.arange(len(chunk.queries))
         high, low = (edge.cpu().numpy()[rows, chunk.best] for edge in chunk.edges.chunk(2, dim=1))
-        cells = torch.nonzero(scores >= torch.from_numpy(low).to(scores.device)[:, None])
-        values = scores[cells[:, 0], cells[:, 1]].cpu().numpy()
-        rows, columns = cells.cpu().numpy().T
-        columns = columns + start
-        reached = values >= high[rows]
-        unsure = np.flatnonzero(~reached)
-        exact = self._scorer.exact(chunk.queries[rows[unsure]], columns[unsure])
-        best = chunk.slots[rows[unsure], chunk.best[rows[unsure]]]
-        reached[unsure] = exact >= self._thresholds[best]
-        self._mark(chunk, rows[reached], columns[reached])
+        lows = torch.from_numpy(low).to(scores.device)[:, None]
+        # The best match may be behind half of the gallery, so few rows are looked at together.
+        most = _SEEN_CELLS if _counts_in_threads(scores.device) else 64 * _SEEN_CELLS
+        step = max(1, most // scores.shape[1])
+        for first in range(0, len(scores), step):
+            part = slice(first, first + step)
+            cells = torch.nonzero(scores[part] >= lows[part])
+            cells[:, 0] += first
+            values = scores[cells[:, 0], cells[:, 1]].cpu().numpy()
+            rows, columns = cells.cpu().numpy().T
+            columns = columns + start
+            reached = values >= high[rows]
+            unsure = np.flatnonzero(~reached)
+            exact = self._scorer.exact(chunk.queries[rows[unsure]], columns[unsure])
+            best = chunk.slots[rows[unsure], chunk.best[rows[unsure]]]
+            reached[unsure] = exact >= self._thresholds[best]
+            self._mark(chunk, rows[reached], columns[reached])
 
     def _count_precisely(self, chunk: _Chunk, start: int, stop: int) -> None:
         """Add the rivals of one tile where fast scores cannot tell enough of them apart."""
@@ -375,12 +389,12 @@ class RivalCounter:
                 rows, above = np.nonzero(scores.numpy() >= best[:, None])
                 self._mark(chunk, rows, columns[above])
 
-    def _hide_same_identity(self, chunk: _Chunk, scores: Tensor, start: int) -> float:
+    def _hide_same_identity(self, chunk: _Chunk, scores: Tensor, start: int) -> bool:
         """Set the cells of the queries' own identities to -inf; they are matches or junk.
 
         Returns:
-            The largest error of these cells, whose scores are known, in parts of the tolerance:
-            above 1 where the product was less precise than it was taken for.
+            Whether these cells, whose scores are known, were within the tolerance: False where the
+            product was less precise than it was taken for, or is no number.
         """
         columns = chunk.pair_columns - start
         inside = np.flatnonzero((columns >= 0) & (columns < scores.shape[1]))
@@ -391,7 +405,7 @@ class RivalCounter:
         )
         errors = np.abs(scores[cells].double().cpu().numpy() - chunk.pair_scores[inside])
         scores[cells] = -torch.inf
-        return float((errors / chunk.tolerance[rows]).max(initial=0))
+        return bool((errors <= chunk.tolerance[rows]).all())
 
     def _add(self, chunk: _Chunk, counts: Tensor) -> None:
         used = chunk.slots >= 0

@@ -101,6 +101,7 @@ class InnerProduct:
         precision: Precision = "auto",
     ) -> None:
         check_precision(precision)
+        queries, gallery = queries.detach(), gallery.detach()
         self._queries, self._gallery = queries, gallery
         self._device = queries.device if device is None else device
         self._precision = precision

@@ -25,7 +25,8 @@ _MAX_THREADS = 16
 def for_each(tasks: Sequence[T], make_worker: Callable[[], Callable[[T], None]]) -> None:
     """Do every task, on as many threads as torch uses, this one included.
 
-    Meanwhile each of them has its share of torch's own threads, and so has what a worker calls.
+    Meanwhile each of them has its share of torch's own threads, and so has what a worker calls. All
+    record gradients, or are in inference mode, where the caller is.
 
     Args:
         tasks: What to do, begun in this order.
@@ -42,14 +43,17 @@ def for_each(tasks: Sequence[T], make_worker: Callable[[], Callable[[T], None]])
             work(task)
         return
     queue = _Queue(tasks)
+    # Both are settings of a thread, and tensors made in inference mode only change in it.
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     def run() -> None:
         # The setting is one of the thread and of the process: it holds here, and goes back below.
         torch.set_num_threads(num_torch_threads // num_threads)
         try:
-            work = make_worker()
-            for task in queue:
-                work(task)
+            with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
+                work = make_worker()
+                for task in queue:
+                    work(task)
         except BaseException:
             queue.close()
             raise

@@ -64,13 +64,14 @@ class _Case:
 
 
 def applicable(
-    protocol: Protocol, splits: Mapping[str, Sequence[Sample] | Labels]
+    protocol: Protocol, splits: Mapping[str, Sequence[Sample] | Labels], *, present: str = ""
 ) -> Applicability:
     """Tell whether a data set's splits and labels allow a protocol.
 
     Args:
         protocol: The protocol.
         splits: Split name to samples, e.g. ``ReIDDataset.splits``, or to labels.
+        present: What a message lists as the splits present; the names of ``splits`` if left out.
 
     Returns:
         A problem where a split is missing or empty, labels are missing that the protocol asks for,
@@ -78,7 +79,7 @@ def applicable(
         query has a match or queries lie in their own gallery. Notes on what else to know: that the
         same-camera rule removes nothing, images of no identity, lists that are not at hand.
     """
-    problem = _missing_split(protocol, splits)
+    problem = _missing_split(protocol, splits, present or ", ".join(splits) or "none")
     if problem:
         return Applicability(protocol=protocol.name, problem=f"{protocol.name} {problem}")
     trials = protocol.trials_in(splits)
@@ -103,9 +104,10 @@ def applicable(
     )
 
 
-def _missing_split(protocol: Protocol, splits: Mapping[str, Sequence[Sample] | Labels]) -> str:
+def _missing_split(
+    protocol: Protocol, splits: Mapping[str, Sequence[Sample] | Labels], present: str
+) -> str:
     trials = protocol.trials_in(splits)
-    present = ", ".join(splits) or "none"
     needed = protocol.splits
     if protocol.trial_lists:
         if not trials:

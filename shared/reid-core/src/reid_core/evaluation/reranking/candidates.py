@@ -36,8 +36,9 @@ class Candidates:
         self._largest = largest
         self._worst = -torch.inf if largest else torch.inf
         self._lock = threading.Lock()
-        self.scores = torch.full((num_rows, places), self._worst, device=device)
-        self.columns = torch.full((num_rows, places), -1, dtype=torch.int32, device=device)
+        shape = (num_rows, places)
+        self.scores = torch.full(shape, self._worst, dtype=torch.float32, device=device)
+        self.columns = torch.full(shape, -1, dtype=torch.int32, device=device)
 
     def begin(self, tile: Tensor, first_row: int, first_column: int) -> None:
         """Take in the first tile of some rows.

@@ -153,7 +153,7 @@ class _Search:
         cells = max((tile.shape[0] * tile.shape[1] for tile in tiles), default=0)
 
         def make_worker() -> Callable[[_Tile], None]:
-            buffer = torch.empty(cells, device=self._scorer.device)
+            buffer = torch.empty(cells, dtype=torch.float32, device=self._scorer.device)
 
             def work(tile: _Tile) -> None:
                 shape = tile.shape

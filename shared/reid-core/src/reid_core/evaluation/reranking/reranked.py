@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reid_core.errors import MemoryLimitError
 from reid_core.evaluation.counting.precision import fast_products
-from reid_core.evaluation.counting.scores import Scores
+from reid_core.evaluation.counting.scores import FLOAT32_RANGE, Scores
 from reid_core.evaluation.inputs import check_feature_pair
 from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.evaluation.reranking.image_set import ImageSetScorer, SymmetricScorer
@@ -76,6 +76,9 @@ class RerankedScores:
         self._constants = -self._slopes * normalization.offset[rows] - self._jaccard_share
         terms = 1 + np.abs(self._constants) + config.lambda_value
         self._tolerance = self._scaled(scorer.tolerance[rows]) + _ROUNDING * terms
+        # Extents that float32 cannot divide by: of features near 1e-19, or near 1e19.
+        is_beyond = (self._slopes > FLOAT32_RANGE) | (self._slopes < 1 / FLOAT32_RANGE)
+        self._tolerance[is_beyond & (self._slopes > 0)] = np.inf
         precise = self._scaled(scorer.precise_tolerance[rows])
         self._precise_tolerance = precise + 2.0**-29 * _ROUNDING * terms
 
@@ -112,7 +115,11 @@ class RerankedScores:
         )
         first = self._gallery.start
         images = slice(first + columns.start, first + columns.stop)
-        self._scorer.tile(rows + self._queries.start, images, out)
+        seen = self._slopes[rows] > 0
+        if seen.any():
+            self._scorer.tile(rows + self._queries.start, images, out)
+        if not seen.all():  # Scores that do not count may be beyond float32: 0 times infinity.
+            out[torch.from_numpy(~seen).to(out.device)] = 0
         torch.addcmul(constants, out, slopes, out=out)
         for part, sums in self._shared.blocks(rows, columns):
             out[part] += torch.from_numpy(self._gains(sums)).float().to(out.device)
@@ -157,11 +164,17 @@ class RerankedScores:
             columns: Gallery images, start and stop given.
 
         Returns:
-            (R, W) float32 on the device, within ``tolerance`` of the exact ones.
+            (R, W) float32 on the device, within ``tolerance`` of the exact ones; where that is
+            infinite, as near as float32 allows.
         """
-        out = torch.empty(rows.stop - rows.start, columns.stop - columns.start, device=self.device)
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        out = torch.empty(shape, dtype=torch.float32, device=self.device)
+        places = np.arange(rows.start, rows.stop)
+        if not np.isfinite(self._tolerance[places]).all():
+            precise = self.precise(places, np.arange(columns.start, columns.stop))
+            return out.copy_(torch.from_numpy(precise)).neg_()
         with fast_products(self.device):
-            self.tile(np.arange(rows.start, rows.stop), columns, out)
+            self.tile(places, columns, out)
         return out.neg_()
 
     def _gains(self, sums: Scores) -> Scores:

@@ -6,6 +6,7 @@ Legend: N entries of an encoding, Q queries, G gallery images, R rows, W columns
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,10 @@ __all__ = ["SharedBlock", "SharedWeights"]
 
 # Sums that are accumulated at a time (1 MB, which stays in the cache).
 _CELLS = 2**17
+
+# Minima that are looked up at a time, about (40 bytes each). A usual block has a tenth of them;
+# where one image is a neighbour of all others, it has many times as many.
+_MINIMA = 2**20
 
 # Ranges begin and end at multiples of this, where that is free: the usual width of a tile.
 _SPAN = 4096
@@ -90,14 +95,30 @@ class SharedWeights:
         entries, counts = _ranges(self._query_ends[rows], self._query_ends[rows + 1])
         owners = np.repeat(np.arange(len(rows)) * width - first_column, counts)
         places = self._query_places[entries]
-        shared, counts = _ranges(starts[places], stops[places])
-        minima = np.repeat(self._query_weights[entries], counts)
+        starts, stops, weights = starts[places], stops[places], self._query_weights[entries]
+        shape = len(rows), width
+        borders = np.flatnonzero(np.diff(np.cumsum(stops - starts) // _MINIMA)) + 1
+        # Both ways add in the order of the entries, which is that of l; the first is faster.
+        if not len(borders):
+            cells, minima = self._minima(owners, weights, starts, stops)
+            counted = np.bincount(cells, minima, minlength=len(rows) * width)
+            return counted.astype(np.float64, copy=False).reshape(shape)
+        sums: Scores = np.zeros(len(rows) * width)
+        for first, last in pairwise([0, *borders.tolist(), len(entries)]):
+            part = slice(first, last)
+            np.add.at(sums, *self._minima(owners[part], weights[part], starts[part], stops[part]))
+        return sums.reshape(shape)
+
+    def _minima(
+        self, owners: Indices, weights: Scores, starts: Indices, stops: Indices
+    ) -> tuple[Indices, Scores]:
+        """Return the minima of some entries with all that share them, and the cells they are of."""
+        shared, counts = _ranges(starts, stops)
+        minima = np.repeat(weights, counts)
         np.minimum(minima, self._weights[shared], out=minima)
         cells = np.repeat(owners, counts)
         cells += self._columns[shared]
-        # bincount adds in the order of the entries, which is that of l.
-        sums = np.bincount(cells, minima, minlength=len(rows) * width)
-        return sums.astype(np.float64, copy=False).reshape(len(rows), width)
+        return cells, minima
 
     def _border(self, column: int) -> Indices:
         """Return, for every row of the transposed gallery, where its columns reach ``column``."""

@@ -26,7 +26,7 @@ from reid_core.evaluation.tables.label_columns import (
     as_label_column,
     choose_columns,
 )
-from reid_core.evaluation.tables.label_table import read_label_table
+from reid_core.evaluation.tables.label_table import check_same_images, read_label_table
 
 __all__ = ["read_feature_tables", "stored_bytes"]
 
@@ -266,6 +266,8 @@ def _with_labels(table: FeatureTable, labels: Path) -> FeatureTable:
             "rows of labels; both must list the same images in the same order"
         )
     own = tuple(table.columns)
+    if "path" in own and "path" in found.columns:
+        check_same_images(table.source, table.columns["path"], labels, found.columns["path"])
     notes = (f"labels in {table.source} not used: {', '.join(own)}",) if own else ()
     return replace(
         table,

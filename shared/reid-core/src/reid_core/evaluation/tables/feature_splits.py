@@ -136,7 +136,7 @@ class FeatureFiles:
         if not self.tables[0].role:
             raise ProtocolError(
                 f"{protocol.name} needs the splits {query} and {gallery}, but nothing says which "
-                "rows are which; give two files (reid-eval QUERY GALLERY), or a column split"
+                "rows are which; give two files (reid-eval QUERY GALLERY), or a column split."
             )
         return ("query",) if name == query else ("gallery",)
 
@@ -192,9 +192,9 @@ def _from_zero(table: FeatureTable, camid_base: int) -> FeatureTable:
     shifted = np.where(known, camids - camid_base, UNKNOWN)
     wrong = np.flatnonzero(known & (shifted < 0))
     if len(wrong):
-        hint = " (without --camid-base)" if camid_base else ""
+        hint = "; leave --camid-base out if cameras count from 0" if camid_base else ""
         raise FeatureFileError(
             f"{table.name_row(int(wrong[0]))}: camid {camids[wrong[0]]} is below {camid_base}, the "
-            f"number of the first camera{hint}; -1 stands for an unknown one"
+            f"number of the first camera, and -1 stands for an unknown one{hint}"
         )
     return replace(table, columns={**table.columns, "camid": shifted})

@@ -8,6 +8,7 @@ Legend: N rows of a table.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -185,10 +186,11 @@ def _integers(values: npt.NDArray[Any], column: str, where: Where) -> npt.NDArra
     texts = np.char.strip(values)
     if column == "clothes_id":
         texts = np.where(texts == "", "-1", texts)
-    try:
-        return texts.astype(np.int64)
-    except (ValueError, OverflowError):
-        return _names(texts, column, where)
+    # Python reads 1_11 and 11_1 as one number, 111; they are names.
+    if not (np.char.find(texts, "_") >= 0).any():
+        with contextlib.suppress(ValueError, OverflowError):
+            return texts.astype(np.int64)
+    return _names(texts, column, where)
 
 
 def _whole_numbers(values: npt.NDArray[Any], column: str, where: Where) -> Indices:
@@ -206,7 +208,7 @@ def _whole_numbers(values: npt.NDArray[Any], column: str, where: Where) -> Indic
 
 def _names(texts: npt.NDArray[Any], column: str, where: Where) -> npt.NDArray[Any]:
     """Read text that is not all integers: numbers like ``3.0``, or names in every row."""
-    numbers = np.array([_number(text) for text in texts])
+    numbers = np.array([_number(text) for text in texts.tolist()])
     is_number = ~np.isnan(numbers)
     if column == "clothes_id":
         is_number &= texts != "-1"
@@ -226,7 +228,7 @@ def _names(texts: npt.NDArray[Any], column: str, where: Where) -> npt.NDArray[An
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return np.nan if "_" in text else float(text)
     except ValueError:
         return np.nan
 

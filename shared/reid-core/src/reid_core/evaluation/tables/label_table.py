@@ -14,7 +14,7 @@ import numpy.typing as npt
 from reid_core.errors import FeatureFileError
 from reid_core.evaluation.tables.label_columns import as_label_column, choose_columns
 
-__all__ = ["LabelTable", "read_label_table"]
+__all__ = ["LabelTable", "check_same_images", "read_label_table"]
 
 _EXPECTED = "path,pid,camid[,clothes_id,modality,split]"
 
@@ -79,6 +79,30 @@ def read_label_table(path: Path) -> LabelTable:
     unused = [name for index, name in enumerate(header) if index not in used]
     notes = (f"columns of {path} not used: {', '.join(unused)}",) if unused else ()
     return LabelTable(columns=columns, lines=np.array(lines, dtype=np.int64), notes=notes)
+
+
+def check_same_images(
+    source: Path, images: npt.NDArray[np.str_], labels: Path, listed: npt.NDArray[np.str_]
+) -> None:
+    """Refuse a table in another order than the features, where both name the images.
+
+    Only base names are compared: the folders may be written otherwise, or be left out.
+
+    Args:
+        source: The file of features.
+        images: (N,) images that it names.
+        labels: The table.
+        listed: (N,) images that the table names.
+
+    Raises:
+        FeatureFileError: Two names differ; the message shows the first pair.
+    """
+    for row, (image, other) in enumerate(zip(images.tolist(), listed.tolist(), strict=True)):
+        if Path(image).name != Path(other).name:
+            raise FeatureFileError(
+                f"row {row} of {source} is {image}, but {labels} lists {other} there; both must "
+                "list the same images in the same order"
+            )
 
 
 def _used_columns(header: list[str], path: Path) -> dict[int, str]:

@@ -115,13 +115,15 @@ def test_overlapping_evaluations_put_the_precision_back():
     backend = torch.backends.mkldnn.matmul
     before = backend.fp32_precision
     one, other = fast_products(CPU, "tf32"), fast_products(CPU, "fp32")
-    one.__enter__()
-    assert backend.fp32_precision == "tf32"
-    other.__enter__()
-    assert backend.fp32_precision == "ieee"
-    one.__exit__(None, None, None)
-    assert backend.fp32_precision == "ieee"
-    other.__exit__(None, None, None)
+    # In one thread the gradient mode would be left as the second block found it.
+    with torch.set_grad_enabled(torch.is_grad_enabled()):
+        one.__enter__()
+        assert backend.fp32_precision == "tf32"
+        other.__enter__()
+        assert backend.fp32_precision == "ieee"
+        one.__exit__(None, None, None)
+        assert backend.fp32_precision == "ieee"
+        other.__exit__(None, None, None)
     assert backend.fp32_precision == before
 
 

@@ -321,16 +321,23 @@ class RivalCounter:
     def _decide(self, chunk: _Chunk, scores: Tensor, ambiguous: Tensor, start: int) -> None:
         """Add the rivals among the cells that lie between the two edges of a match."""
         flags = torch.nonzero(ambiguous).cpu().numpy()
-        rows, positions = np.unique(flags[:, 0], return_inverse=True)
+        rows, firsts, counts = np.unique(flags[:, 0], return_index=True, return_counts=True)
         lines = gather_rows(scores, rows).cpu().numpy()
         high, low = (edge.cpu().numpy() for edge in chunk.edges.chunk(2, dim=1))
-        found = []
-        for (row, match), position in zip(flags, positions, strict=True):
-            line = lines[position]
-            columns = np.flatnonzero((line >= low[row, match]) & (line < high[row, match]))
-            found.append(columns + start)
-        slots = np.repeat(chunk.slots[flags[:, 0], flags[:, 1]], [len(cells) for cells in found])
-        self._settle(slots, np.concatenate(found))
+        slots, columns = [], []
+        for line, row, first, count in zip(lines, rows, firsts, counts, strict=True):
+            places = flags[first : first + count, 1]
+            begins, ends = low[row, places], high[row, places]
+            near = np.flatnonzero((line >= begins[0]) & (line < ends[-1]))
+            values = line[near]
+            # All windows of a row are equally wide and ascend: if any holds a score, then the first
+            # that ends above it does.
+            held = np.flatnonzero(begins[np.searchsorted(ends, values, side="right")] <= values)
+            values = values[held, None]
+            cells, windows = np.nonzero((values >= begins) & (values < ends))
+            slots.append(chunk.slots[row, places[windows]])
+            columns.append(near[held[cells]] + start)
+        self._settle(np.concatenate(slots), np.concatenate(columns))
 
     def _settle(self, slots: Indices, columns: Indices) -> None:
         """Decide by exact scores whether gallery images reach matches, pair by pair."""

@@ -1,5 +1,7 @@
 """Run the methods of one data set through their public commands and print one table.
 
+A plain baseline, which is no package, takes part through the script beside this one.
+
     python benchmarks/run.py ltcc --data ROOT [--methods aim] [--seeds 3] [--preset paper]
 
 Started by ``nox -s benchmark-ltcc -- --data ROOT``. Uses the installed commands only, so that what
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -26,6 +29,8 @@ from rich.table import Table
 
 HERE = Path(__file__).parent
 Record = dict[str, Any]
+
+SHOWN = ("rank1", "mAP")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,8 +55,8 @@ def main(argv: Sequence[str]) -> int:
                 return 1
             records.append(record)
     name = f"{options.dataset}{'-synthetic' if synthetic else ''}.json"
-    results = HERE / "results" / name
-    results.parent.mkdir(exist_ok=True)
+    results = options.results / name
+    results.parent.mkdir(parents=True, exist_ok=True)
     results.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     print_table(matrix["datasets"][options.dataset], rows, records, synthetic)
     print(f"\nRecords: {os.path.relpath(results)}")
@@ -69,6 +74,9 @@ def parse(argv: Sequence[str], matrix: Mapping[str, Any]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="runs per method (default: 1)")
     parser.add_argument("--preset", help="paper or demo; default: paper (demo if synthetic)")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="run folders")
+    parser.add_argument(
+        "--results", type=Path, default=HERE / "results", help="folder of the records"
+    )
     options, overrides = parser.parse_known_args(argv)
     options.overrides = overrides
     known = {row["method"] for row in matrix["rows"] if row["dataset"] == options.dataset}
@@ -89,7 +97,7 @@ def explain_missing_data(dataset: str) -> int:
     print("ROOT is any folder of your choice:\n", flush=True)
     subprocess.run(["reid-data", "list", dataset], check=True)
     print(f"Then:        nox -s benchmark-{dataset} -- --data ROOT")
-    print(f"Without it:  nox -s benchmark-{dataset} -- --data synthetic   (about 5 minutes)")
+    print(f"Without it:  nox -s benchmark-{dataset} -- --data synthetic   (about 10 minutes)")
     print("             the same session on generated people; its figures say nothing of real ones")
     return 2
 
@@ -104,17 +112,25 @@ def run_cell(
     folder = options.out / f"{dataset}-{kind}" / f"{method}-{preset}-seed{seed}"
     results = folder / "results.json"
     if not results.is_file():
-        command = [f"{method}-train", "--data", options.data, "--seed", str(seed)]
+        command = training_command(row)
         if (folder / "config.json").is_file():
-            command = [f"{method}-train", "--resume", str(folder)]
+            command += ["--resume", str(folder)]
         else:
+            command += ["--data", options.data, "--seed", str(seed)]
             command += ["--dataset", dataset, "--preset", preset, "--out", str(folder)]
-        print(f"$ {' '.join([*command, *options.overrides])}", flush=True)
+        print(f"$ {shlex.join([*command, *options.overrides])}", flush=True)
         if subprocess.run([*command, *options.overrides]).returncode:
             print(f"{method} failed; see the message above", file=sys.stderr)
             return None
     record: Record = json.loads(results.read_text(encoding="utf-8"))
     return {"method": method, "dataset": dataset, "preset": preset, "seed": seed, **record}
+
+
+def training_command(row: Mapping[str, Any]) -> list[str]:
+    """Return the command of a method, or the script that a row names instead."""
+    if "script" in row:
+        return [sys.executable, str(HERE / row["script"])]
+    return [f"{row['method']}-train"]
 
 
 def print_table(
@@ -131,15 +147,13 @@ def print_table(
     for row in rows:
         found = [record for record in records if record["method"] == row["method"]]
         for protocol in dataset["protocols"]:
-            published = row["published"][protocol]
+            published = row.get("published", {}).get(protocol)
             scores = [record["results"][protocol] for record in found]
             table.add_row(
                 row["method"],
                 protocol,
-                spread([score["rank1"] for score in scores]),
-                spread([score["mAP"] for score in scores]),
-                f"{published['rank1']:.1f}",
-                f"{published['mAP']:.1f}",
+                *(spread([score[name] for score in scores]) for name in SHOWN),
+                *("-" if published is None else f"{published[name]:.1f}" for name in SHOWN),
             )
     console = Console()
     console.width = max(console.width, 100)

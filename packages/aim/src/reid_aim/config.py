@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from reid_core.config import DataConfig, OptimConfig, RunConfig, require
-from reid_core.data.augment_config import AugmentConfig
+from reid_core.training_config import TrainingConfig, require_stripes
 
 __all__ = [
     "CITATION",
@@ -106,49 +105,23 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AIMConfig:
-    """Everything that defines one AIM training run."""
+class _Networks:
+    """A base class, so that these fields come before those that all methods have."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    epochs: int = 100
-    """Training epochs."""
-    batch_size: int = 32
-    """Images per batch and process."""
-    num_instances: int = 8
-    """Images per identity chunk; a batch holds batch_size / num_instances chunks."""
-    start_from: Path | None = None
-    """Official checkpoint to continue from, at the epoch after its own."""
-    protocols: tuple[str, ...] = ()
-    """Protocols to evaluate, e.g. prcc/cloth_changing_single_shot; default: the published ones."""
-    select: Literal["last", "best"] = "last"
-    """Weights to keep: the last epoch's, or, as the paper does, the best on the TEST set."""
-    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AIMConfig(TrainingConfig, _Networks):
+    """Everything that defines one AIM training run."""
 
     def __post_init__(self) -> None:
         """Check that the fields go together."""
-        require(self.epochs >= 1, f"epochs={self.epochs} must be at least 1")
-        require(self.num_instances >= 1, f"num_instances={self.num_instances} must be at least 1")
-        require(
-            self.batch_size >= 2, f"batch_size={self.batch_size} must be at least 2 (BatchNorm)"
-        )
-        below = self.batch_size // self.num_instances * self.num_instances
-        require(
-            self.batch_size % self.num_instances == 0,
-            f"batch_size={self.batch_size} is not a multiple of num_instances="
-            f"{self.num_instances}; use {below or self.num_instances} or "
-            f"{below + self.num_instances}",
-        )
-        # The clothing branch cuts its feature map into 8 stripes of whole rows.
-        least = 8 * 16 * self.model.last_stride
-        require(
-            self.data.height >= least,
-            f"data.height={self.data.height} gives the clothing branch fewer rows than its 8 "
-            f"stripes; use {least} or more with model.last_stride={self.model.last_stride}",
-        )
+        super().__post_init__()
+        stride, what = self.model.last_stride, "the clothing branch"
+        require_stripes(self.data.height, stride, num_stripes=8, what=what)
 
 
 def ltcc(dataset: str = "ltcc") -> AIMConfig:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from reid_aim import __version__
@@ -14,39 +13,26 @@ from reid_aim.config import AIMConfig
 from reid_aim.model import AIM, IDBranch
 from reid_aim.weights import PARTS, read_official, save_official
 from reid_core.commands.arguments import ExportArguments
-from reid_core.commands.budget import open_plan
-from reid_core.commands.network import LoadedNetwork
-from reid_core.config import load_config
-from reid_core.engine.checkpoint import read_checkpoint
-from reid_core.engine.distributed import World
-from reid_core.engine.folder import CHECKPOINT_NAME
-from reid_core.engine.weights import read_weights
-from reid_core.errors import CheckpointError
+from reid_core.commands.network import LoadedNetwork, load_own_network, network_card
+from reid_core.commands.official import last_figures, official_path, read_training_state
 from reid_core.models import load_state
 
-__all__ = ["export_official", "load_network", "network_card", "official_path"]
+__all__ = ["aim_card", "export_official", "load_network"]
 
 _OFFICIAL_HEIGHT, _OFFICIAL_WIDTH = 384, 192  # all released weights were trained on these
 
 
-def network_card(config: AIMConfig, branch: IDBranch) -> dict[str, Any]:
+def aim_card(config: AIMConfig, branch: IDBranch) -> dict[str, Any]:
     """Return what ``load_network`` must know beside the tensors, for the card of a weights file."""
-    return {
-        "method": "aim",
-        "version": __version__,
-        "network": {
-            "backbone": config.model.backbone,
-            "pooling": config.model.pooling,
-            "last_stride": config.model.last_stride,
-            "embedding_dim": branch.embedding_dim,
-        },
-        "input": {
-            "height": config.data.height,
-            "width": config.data.width,
-            "mean": list(config.augment.mean),
-            "std": list(config.augment.std),
-        },
+    network = {
+        "backbone": config.model.backbone,
+        "pooling": config.model.pooling,
+        "last_stride": config.model.last_stride,
+        "embedding_dim": branch.embedding_dim,
     }
+    return network_card(
+        "aim", __version__, network=network, data=config.data, augment=config.augment
+    )
 
 
 def load_network(path: str | Path) -> LoadedNetwork:
@@ -60,46 +46,17 @@ def load_network(path: str | Path) -> LoadedNetwork:
         CheckpointError: When the file is missing, damaged, unsafe, or another method's.
     """
     path = Path(path)
-    if not path.is_dir() and path.suffix != ".safetensors":
-        checkpoint = read_official(path)
-        return LoadedNetwork(
-            method="aim",
-            network=checkpoint.id_branch(),
-            source=path,
-            height=_OFFICIAL_HEIGHT,
-            width=_OFFICIAL_WIDTH,
-            card={"method": "aim", "origin": f"official {checkpoint.method} checkpoint"},
-        )
-    state, card = read_weights(path, method="aim")
-    try:
-        network, image = card["network"], card["input"]
-        branch = IDBranch(
-            network["backbone"], pooling=network["pooling"], last_stride=network["last_stride"]
-        )
-        height, width = int(image["height"]), int(image["width"])
-        mean, std = tuple(map(float, image["mean"])), tuple(map(float, image["std"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"the card of {path} does not describe an AIM network ({error!r}); use weights written "
-            "by aim-train"
-        ) from error
-    load_state(branch, state, source=str(path), hint="Its card must belong to another file.")
+    if path.is_dir() or path.suffix == ".safetensors":
+        return load_own_network(path, method="aim", build=_branch)
+    checkpoint = read_official(path)
     return LoadedNetwork(
         method="aim",
-        network=branch.eval(),
+        network=checkpoint.id_branch(),
         source=path,
-        height=height,
-        width=width,
-        card=card,
-        mean=(mean[0], mean[1], mean[2]),
-        std=(std[0], std[1], std[2]),
+        height=_OFFICIAL_HEIGHT,
+        width=_OFFICIAL_WIDTH,
+        card={"method": "aim", "origin": f"official {checkpoint.method} checkpoint"},
     )
-
-
-def official_path(arguments: ExportArguments) -> Path:
-    """Return the file that an official export writes."""
-    folder = arguments.weights if arguments.weights.is_dir() else arguments.weights.parent
-    return arguments.out or folder / "official.pth.tar"
 
 
 def export_official(arguments: ExportArguments) -> Path:
@@ -117,22 +74,7 @@ def export_official(arguments: ExportArguments) -> Path:
         MemoryLimitError: When it would need more memory than it may have.
     """
     folder = arguments.weights
-    if not (folder / CHECKPOINT_NAME).is_file():
-        raise CheckpointError(
-            f"{folder} is no run folder with a {CHECKPOINT_NAME}: the official layout holds all "
-            "six networks of the training, so it can only be written from a run folder"
-        )
-    config = load_config(AIMConfig, folder)
-    if config.select == "best":
-        raise CheckpointError(
-            f"{folder} kept the best epoch's identity network only (select=best), but the official "
-            "layout needs all six networks of one epoch; train with --select last to export it"
-        )
-    plan = open_plan("export", arguments.memory_limit, torch.device("cpu"), World())
-    size = (folder / CHECKPOINT_NAME).stat().st_size
-    plan.add("the training state, and the networks made from it", 2 * size)
-    plan.require("export")
-    checkpoint = read_checkpoint(folder / CHECKPOINT_NAME)
+    config, checkpoint = read_training_state(arguments, AIMConfig, holds="all six networks")
     parts = {name: checkpoint.objects[name] for name in PARTS}
     network = _build(config, parts)
     for name, state in parts.items():
@@ -142,9 +84,17 @@ def export_official(arguments: ExportArguments) -> Path:
             source=f"{name} in {folder}",
             hint="config.json and last.pt of the folder belong to different runs.",
         )
-    path = official_path(arguments)
-    save_official(path, network, rank1=_rank1(folder), epoch=checkpoint.epoch - 1)
+    path = official_path(arguments, suffix=".pth.tar")
+    figures = last_figures(folder, ("cloth_changing",))
+    rank1 = float(figures.get("rank1", 0.0))
+    save_official(path, network, rank1=rank1, epoch=checkpoint.epoch - 1)
     return path
+
+
+def _branch(network: Mapping[str, Any]) -> IDBranch:
+    return IDBranch(
+        network["backbone"], pooling=network["pooling"], last_stride=network["last_stride"]
+    )
 
 
 def _build(config: AIMConfig, parts: Mapping[str, Mapping[str, Tensor]]) -> AIM:
@@ -159,14 +109,3 @@ def _build(config: AIMConfig, parts: Mapping[str, Mapping[str, Tensor]]) -> AIM:
         last_stride=config.model.last_stride,
         cosine_identity=cosine,
     )
-
-
-def _rank1(folder: Path) -> float:
-    """Return the cloth-changing rank-1 that the run ended with; 0 where it never got there."""
-    from reid_core.report import read_metrics
-
-    for record in reversed(read_metrics(folder / "metrics.jsonl")):
-        for name, figures in record.get("results", {}).items():
-            if name.endswith("/cloth_changing"):
-                return float(figures["rank1"])
-    return 0.0

@@ -21,7 +21,7 @@ from reid_core.errors import ConfigError
 from reid_core.models.classifiers import Classifier, CosineClassifier
 from reid_core.models.init import init_conv, init_linear
 from reid_core.models.necks import BNNeck
-from reid_core.models.pooling import PoolingName, build_pooling
+from reid_core.models.pooling import PoolingName, build_pooling, pool_stripes
 from reid_core.models.resnet import BackboneName, ResNet, ResNetTrunk
 from reid_core.precision import in_float32
 
@@ -150,18 +150,14 @@ def _part_conv(num_channels: int, part_dim: int) -> nn.Conv2d:
 
 def _pool_parts(feature_map: Tensor) -> Tensor:
     """Max-pool the whole map and its stripes: (B, C, h, w) -> (B, C, 15)."""
-    height, width = feature_map.shape[-2:]
+    height = feature_map.shape[2]
     if height < max(_STRIPES):
         raise ConfigError(
             f"the clothing branch cuts its feature map into {max(_STRIPES)} stripes, but the map "
             f"has {height} rows; use images at least 16 x {max(_STRIPES)} = 128 pixels high with "
             "last_stride=1, 256 with last_stride=2"
         )
-    pooled = [
-        # Windows do not overlap; with surplus rows there may be more of them than stripes.
-        F.max_pool2d(feature_map, (height // count, width))[:, :, :count, 0]  # (B, C, count)
-        for count in (1, *_STRIPES)
-    ]
+    pooled = [pool_stripes(feature_map, count, pooling="max") for count in (1, *_STRIPES)]
     return torch.cat(pooled, dim=2)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -23,7 +22,9 @@ from reid_aim.losses import (
 )
 from reid_aim.model import AIM
 from reid_core.config import OptimConfig
+from reid_core.engine.optimizers import build_optimizer
 from reid_core.losses import clothes_adversarial, gather_gallery
+from reid_core.losses.accuracy import accuracy
 
 __all__ = ["AIMOptimizers", "TrainingStep", "build_optimizers"]
 
@@ -47,16 +48,7 @@ def build_optimizers(model: AIM, config: OptimConfig) -> AIMOptimizers:
 
     def build(*modules: nn.Module) -> Optimizer:
         parameters = [parameter for module in modules for parameter in module.parameters()]
-        if config.name == "sgd":
-            return torch.optim.SGD(
-                parameters,
-                lr=config.lr,
-                weight_decay=config.weight_decay,
-                momentum=0.9,
-                nesterov=True,
-            )
-        kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-        return kind(parameters, lr=config.lr, weight_decay=config.weight_decay)
+        return build_optimizer(parameters, config)
 
     return AIMOptimizers(
         main=build(model.model, model.fuse, model.classifier),
@@ -159,10 +151,10 @@ class TrainingStep:
             "loss_clo": loss_clo,
             "loss_clo2": loss_clo2,
             "loss_kl": loss_kl,
-            "acc_id": _accuracy(out.logits, pids),
-            "acc_id_from_clothes": _accuracy(out.fused_logits, pids),
-            "acc_clothes": _accuracy(clothes_logits, clothes_ids),
-            "acc_clothes2": _accuracy(out.clothes_logits2, clothes_ids),
+            "acc_id": accuracy(out.logits, pids),
+            "acc_id_from_clothes": accuracy(out.fused_logits, pids),
+            "acc_clothes": accuracy(clothes_logits, clothes_ids),
+            "acc_clothes2": accuracy(out.clothes_logits2, clothes_ids),
         }
         return {name: value.detach() for name, value in terms.items()}
 
@@ -200,7 +192,3 @@ class TrainingStep:
             margin=config.pair_margin,
             gallery=gather_gallery(features, pids),
         )
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.argmax(dim=1) == labels).float().mean()

@@ -19,9 +19,16 @@ import torch
 from torch import Tensor
 
 from reid_aim.model import AIM, IDBranch
+from reid_core.engine.official import (
+    copy_to_cpu,
+    is_state_dict,
+    read_number,
+    read_whole,
+    require_official,
+    save_torch_file,
+)
 from reid_core.engine.weights import read_torch_file
 from reid_core.errors import CheckpointError
-from reid_core.files import atomic_file
 from reid_core.models.loading import load_state, strip_prefix
 from reid_core.models.pooling import PoolingName
 from reid_core.models.resnet import BackboneName, detect_backbone
@@ -29,7 +36,6 @@ from reid_core.models.resnet import BackboneName, detect_backbone
 __all__ = [
     "PARTS",
     "OfficialCheckpoint",
-    "is_official",
     "official_state_dicts",
     "parse_official",
     "read_official",
@@ -167,15 +173,6 @@ class OfficialCheckpoint:
         )
 
 
-def is_official(content: object) -> bool:
-    """Tell whether an object read by ``read_torch_file`` has the layout of AIM's or CAL's release.
-
-    Args:
-        content: Anything.
-    """
-    return isinstance(content, Mapping) and _is_state_dict(content.get("model_state_dict"))
-
-
 def read_official(path: Path) -> OfficialCheckpoint:
     """Read a checkpoint of AIM's (or CAL's) official code, without running code in it.
 
@@ -199,20 +196,13 @@ def parse_official(content: object, *, source: str) -> OfficialCheckpoint:
     Raises:
         CheckpointError: When the layout is another one.
     """
-    if not is_official(content):
-        found = sorted(map(str, content)) if isinstance(content, Mapping) else []
-        raise CheckpointError(
-            f"{source} is no checkpoint of the official AIM code: it must be a dict with "
-            f"'model_state_dict', but is a {type(content).__name__}"
-            + (f" with {', '.join(found[:6])}" if found else "")
-        )
-    assert isinstance(content, Mapping)
+    values = require_official(content, method="AIM", source=source)
     parts: dict[str, StateDict] = {}
     for name in PARTS:
-        state = content.get(f"{name}_state_dict")
+        state = values.get(f"{name}_state_dict")
         if state is None:
             continue
-        if not _is_state_dict(state):
+        if not is_state_dict(state):
             raise CheckpointError(f"{name}_state_dict of {source} must map names to tensors")
         parts[name] = dict(strip_prefix(state, "module."))
     is_cal = any(key.startswith("base.") for key in parts["model"])
@@ -228,8 +218,8 @@ def parse_official(content: object, *, source: str) -> OfficialCheckpoint:
         source=source,
         method="CAL" if is_cal else "AIM",
         parts=parts,
-        rank1=_number(content.get("rank1")),
-        epoch=_whole(content.get("epoch")),
+        rank1=read_number(values.get("rank1")),
+        epoch=read_whole(values.get("epoch")),
     )
 
 
@@ -266,8 +256,7 @@ def to_official(network: AIM, *, rank1: float, epoch: int) -> dict[str, Any]:
         Contents for ``torch.save``; the official loader accepts them for ``resnet50``.
     """
     content: dict[str, Any] = {
-        name: {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
-        for name, state in official_state_dicts(network).items()
+        name: copy_to_cpu(state) for name, state in official_state_dicts(network).items()
     }
     return {**content, "rank1": np.float64(rank1), "epoch": epoch}
 
@@ -284,16 +273,7 @@ def save_official(path: Path, network: AIM, *, rank1: float, epoch: int) -> None
     Raises:
         OutputError: When the file cannot be written.
     """
-    with atomic_file(path) as file:
-        torch.save(to_official(network, rank1=rank1, epoch=epoch), file)
-
-
-def _is_state_dict(value: object) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and bool(value)
-        and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
-    )
+    save_torch_file(path, to_official(network, rank1=rank1, epoch=epoch))
 
 
 def _from_cal(key: str) -> str:
@@ -302,11 +282,3 @@ def _from_cal(key: str) -> str:
     if found is None or found[1] not in _CAL_TRUNK:
         return key
     return f"{_CAL_TRUNK[found[1]]}.{found[2]}"
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float | np.number) else None
-
-
-def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, int | np.integer) else None

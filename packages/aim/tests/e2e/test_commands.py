@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from reid_aim.config import DATASETS
 from reid_core.data.naming import SYNTHETIC_LAYOUTS
 from reid_core.engine import read_weights
 from reid_core.testing.commands import run_installed as run
@@ -177,7 +178,7 @@ def test_weights_card_names_data_and_results(finished):
     assert "ltcc/cloth_changing" in card["results"]
 
 
-@pytest.mark.parametrize("name", sorted(set(SYNTHETIC_LAYOUTS) - {"ltcc"}))
+@pytest.mark.parametrize("name", sorted({*SYNTHETIC_LAYOUTS} & {*DATASETS} - {"ltcc"}))
 def test_other_data_sets(name, tmp_path, small):
     args = ("--data", f"synthetic:{name}", "--data.synthetic-size", "tiny", *small)
     run("aim-train", *args, "--epochs", "1", "--out", "run", cwd=tmp_path)

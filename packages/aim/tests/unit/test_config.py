@@ -41,7 +41,8 @@ def test_last_follows_the_authors_advice():
 
 
 def test_every_data_set_can_be_read():
-    assert set(DATASETS) == set(DATASET_NAMES)
+    without_outfits = {"celeb"}
+    assert set(DATASETS) == set(DATASET_NAMES) - without_outfits
 
 
 def test_published_figures_belong_to_protocols_and_stand_in_the_matrix():

@@ -12,7 +12,15 @@ from typing import Any, Literal, TypeVar
 from reid_core.errors import ConfigError
 from reid_core.memory import parse_size
 
-__all__ = ["DataConfig", "OptimConfig", "RunConfig", "from_dict", "load_config", "to_dict"]
+__all__ = [
+    "DataConfig",
+    "OptimConfig",
+    "RunConfig",
+    "from_dict",
+    "load_config",
+    "require",
+    "to_dict",
+]
 
 T = TypeVar("T")
 
@@ -66,6 +74,12 @@ class OptimConfig:
     """Epochs (from 0) from which the learning rate is multiplied by gamma once more."""
     gamma: float = 0.1
     """Factor of the learning rate at each milestone."""
+    warmup_epochs: int = 0
+    """Epochs at the start with a smaller learning rate; 0: none."""
+    warmup_factor: float = 0.1
+    """Share of the learning rate with which the warm-up begins."""
+    warmup_method: Literal["linear", "constant"] = "linear"
+    """`linear` rises to the full learning rate epoch by epoch; `constant` jumps to it."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -78,6 +92,14 @@ class OptimConfig:
             list(self.milestones) == sorted(set(self.milestones))
             and min(self.milestones, default=0) >= 0,
             f"optim.milestones={self.milestones} must be rising epochs from 0, e.g. 20 40",
+        )
+        require(
+            self.warmup_epochs >= 0,
+            f"optim.warmup_epochs={self.warmup_epochs} must not be negative",
+        )
+        require(
+            0 < self.warmup_factor <= 1,
+            f"optim.warmup_factor={self.warmup_factor} must lie in (0, 1]",
         )
 
 
@@ -139,7 +161,7 @@ def _plain(value: Any) -> Any:
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     """Build a configuration from ``to_dict``'s values.
 
-    Unknown keys are errors; missing ones take their defaults.
+    Unknown keys are errors; missing ones, inner ones too, take the defaults of ``kind()``.
 
     Raises:
         ConfigError: With every key that does not fit.
@@ -149,10 +171,19 @@ def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     converter = Converter(forbid_extra_keys=True)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
     try:
-        return converter.structure(values, kind)
+        return converter.structure(_merge(to_dict(kind()), values), kind)
     except BaseValidationError as error:
         reasons = "; ".join(line.replace("@ $.", "at ") for line in transform_error(error))
         raise ConfigError(f"the configuration does not fit {kind.__name__}: {reasons}") from error
+
+
+def _merge(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults with the values in their place, inside inner mappings too."""
+    merged = {**defaults, **values}
+    for name, inner in defaults.items():
+        if isinstance(inner, Mapping) and isinstance(merged[name], Mapping):
+            merged[name] = _merge(inner, merged[name])
+    return merged
 
 
 def load_config(kind: type[T], path: Path) -> T:

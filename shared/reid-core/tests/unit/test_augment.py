@@ -21,6 +21,12 @@ from reid_core.data.images import resize_planar
 from reid_core.errors import ConfigError
 
 SIZES = [(64, 32), (50, 21), (384, 192)]
+# The enlarging crop of CAL and AIM, the padding of CSSC, and both.
+CONFIGS = {
+    "enlarged": AugmentConfig(),
+    "padded": AugmentConfig(crop_prob=0, pad=10, erase_fill=(0.0, 0.0, 0.0)),
+    "both": AugmentConfig(pad=3),
+}
 
 
 def pixels(count: int, height: int, width: int) -> np.ndarray:
@@ -41,6 +47,9 @@ def one_by_one(
         picture = picture.crop((left, top, left + width, top + height))
     if params.flip[i]:
         picture = functional.hflip(picture)
+    if params.pad_offsets is not None:
+        top, left = params.pad_offsets[i].tolist()
+        picture = functional.crop(functional.pad(picture, config.pad), top, left, height, width)
     tensor = functional.normalize(functional.to_tensor(picture), config.mean, config.std)
     top, left, box_height, box_width = params.erase_boxes[i].tolist()
     fill = torch.tensor(config.erase_fill)[:, None, None]
@@ -48,14 +57,17 @@ def one_by_one(
     return np.asarray(picture).transpose(2, 0, 1), tensor
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_batch_equals_one_by_one_bit_for_bit(height: int, width: int) -> None:
-    config = AugmentConfig()
+def test_batch_equals_one_by_one_bit_for_bit(height: int, width: int, kind: str) -> None:
+    config = CONFIGS[kind]
     augment = BatchAugment(config, height, width)
     images = pixels(12, height, width)
     params = augment.draw(np.random.default_rng(4), 12)
     # The draw must exercise everything, alone and together.
-    assert len({(c, f) for c, f in zip(params.crop, params.flip, strict=True)}) == 4
+    kinds = {(c, f) for c, f in zip(params.crop, params.flip, strict=True)}
+    assert len(kinds) == (4 if config.crop_prob else 2)
+    assert (params.pad_offsets is None) == (config.pad == 0)
     assert 0 < np.count_nonzero(params.erase_boxes[:, 2]) < 12
     large = np.stack([resize_planar(image, *augment.enlarged_size) for image in images])
 
@@ -74,8 +86,9 @@ def test_batch_equals_one_by_one_bit_for_bit(height: int, width: int) -> None:
 
 
 @pytest.mark.gpu
-def test_device_finish_on_cuda_equals_the_cpu() -> None:
-    augment = BatchAugment(AugmentConfig(), 64, 32)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_device_finish_on_cuda_equals_the_cpu(kind: str) -> None:
+    augment = BatchAugment(CONFIGS[kind], 64, 32)
     params = augment.draw(np.random.default_rng(4), 12)
     cut = augment.apply_uint8(pixels(12, 64, 32), params)
     device = torch.device("cuda")
@@ -84,8 +97,9 @@ def test_device_finish_on_cuda_equals_the_cpu() -> None:
     assert torch.equal(found.cpu(), torch.from_numpy(wanted))
 
 
-def test_out_is_filled_and_returned() -> None:
-    augment = BatchAugment(AugmentConfig(), 64, 32)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_out_is_filled_and_returned(kind: str) -> None:
+    augment = BatchAugment(CONFIGS[kind], 64, 32)
     images, params = pixels(3, 64, 32), augment.draw(np.random.default_rng(0), 3)
     cut, floats = np.empty_like(images), np.empty(images.shape, np.float32)
     assert augment.apply_uint8(images, params, out=cut) is cut
@@ -94,8 +108,9 @@ def test_out_is_filled_and_returned() -> None:
     assert (floats == augment.apply_float(images, params)).all()
 
 
-def test_inputs_stay_as_they_are() -> None:
-    augment = BatchAugment(AugmentConfig(), 64, 32)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_inputs_stay_as_they_are(kind: str) -> None:
+    augment = BatchAugment(CONFIGS[kind], 64, 32)
     images, params = pixels(8, 64, 32), augment.draw(np.random.default_rng(0), 8)
     augment.apply_float(images, params)[:] = 0
     augment.apply_uint8(images, params)[:] = 0
@@ -115,6 +130,48 @@ def test_nothing_happens_at_probability_zero_and_always_at_one() -> None:
     assert params.crop.all()
     assert params.flip.all()
     assert params.erase_boxes[:, 2:].all()
+
+
+def test_padded_images_land_at_every_place_equally_often() -> None:
+    config = AugmentConfig(pad=2)
+    offsets = BatchAugment(config, 64, 32).draw(np.random.default_rng(0), 25_000).pad_offsets
+    places, counts = np.unique(offsets, axis=0, return_counts=True)
+    assert places.tolist() == [[top, left] for top in range(5) for left in range(5)]
+    # 1,000 each; five standard deviations.
+    assert np.abs(counts - 1000).max() < 5 * 1000**0.5
+
+
+def test_padding_does_not_disturb_the_other_draws_before_it() -> None:
+    plain, padded = (
+        BatchAugment(AugmentConfig(pad=pad), 64, 32).draw(np.random.default_rng(3), 40)
+        for pad in (0, 10)
+    )
+    assert (plain.crop_offsets == padded.crop_offsets).all()
+    assert (plain.flip == padded.flip).all()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.data())
+def test_padding_at_every_size_and_place(height: int, width: int, data: st.DataObject) -> None:
+    pad = data.draw(st.integers(1, max(1, min(height, width) - 1)))
+    if pad >= min(height, width):
+        with pytest.raises(
+            ConfigError, match=rf"pad={pad} could push images of {height} x {width}"
+        ):
+            BatchAugment(AugmentConfig(pad=pad), height, width)
+        return
+    top, left = data.draw(st.integers(0, 2 * pad)), data.draw(st.integers(0, 2 * pad))
+    flip = data.draw(st.booleans())
+    image = pixels(1, height, width)
+    params = AugmentParams(
+        crop=np.zeros(1, bool),
+        crop_offsets=np.zeros((1, 2), np.int64),
+        flip=np.array([flip]),
+        erase_boxes=np.zeros((1, 4), np.int64),
+        pad_offsets=np.array([[top, left]]),
+    )
+    found = BatchAugment(AugmentConfig(pad=pad), height, width).apply_uint8(image, params)
+    large = np.pad(image[0, :, :, ::-1] if flip else image[0], ((0, 0), (pad, pad), (pad, pad)))
+    assert (found[0] == large[:, top : top + height, left : left + width]).all()
 
 
 def test_rectangles_that_never_fit_leave_images_whole() -> None:
@@ -223,6 +280,7 @@ def test_mirror_at_every_width(width: int, height: int, sliced: bool) -> None:
         ({"crop_prob": 1.5}, "crop_prob=1.5 is not a probability"),
         ({"flip_prob": -0.1}, "flip_prob=-0.1 is not a probability"),
         ({"erase_prob": float("nan")}, "erase_prob=nan is not a probability"),
+        ({"pad": -1}, "pad=-1 must not be negative"),
         ({"crop_scale": 0.9}, "crop_scale=0.9 would shrink"),
         ({"crop_scale": float("nan")}, "crop_scale=nan would shrink"),
         ({"erase_area": (0.4, 0.02)}, "is not a range of shares"),

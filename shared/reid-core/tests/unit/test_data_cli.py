@@ -73,6 +73,16 @@ def test_stats_leaves_out_what_is_not_labelled(
     assert ["gallery", "2", "2", "-", "-", "125,353", "-"] in rows
 
 
+def test_stats_shows_that_celeb_has_neither_outfits_nor_cameras(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_miniature("celeb", tmp_path)
+    assert run("stats", "--data", str(tmp_path)) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["train", "4", "3", "-", "-", "20,208", "632"] in rows
+    assert ["gallery", "3", "2", "-", "-", "11,006", "420"] in rows
+
+
 def test_healthy_data_pass_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_healthy(tmp_path)
     assert run("check", "--data", str(tmp_path)) == 0

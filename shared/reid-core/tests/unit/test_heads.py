@@ -25,6 +25,15 @@ def test_neck_starts_as_in_the_official_code():
     assert neck.bias.requires_grad
 
 
+def test_neck_without_a_trained_shift():
+    neck = BNNeck(5, trained_shift=False)
+    assert torch.equal(neck.weight, torch.ones(5))
+    assert torch.equal(neck.bias, torch.zeros(5))
+    assert neck.weight.requires_grad
+    assert not neck.bias.requires_grad
+    assert BNNeck(5).bias.requires_grad
+
+
 def test_neck_uses_batch_statistics_in_training_and_running_ones_in_eval():
     neck = BNNeck(3)
     features = torch.randn(16, 3) * 5 + 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ from reid_core.data.finish import Normalizer
 from reid_core.data.images import decode_resized
 from reid_core.data.loader import Batch, TrainLoader, evaluation_batches
 from reid_core.data.sample import Sample
-from reid_core.data.samplers import IdentityChunkSampler, inference_indices
+from reid_core.data.samplers import (
+    DistinctIdentitySampler,
+    IdentityChunkSampler,
+    inference_indices,
+)
 from reid_core.data.stream import ImageStream
 from reid_core.errors import ConfigError, ImageFileError
 
@@ -177,6 +182,23 @@ def test_last_batch(cache: ImageCache, samples: list[Sample]) -> None:
     assert [len(batch.images) for batch in every.batches()] == [10, 10, 4]
     assert len(every) == 3
     assert_same(list(every.batches())[:2], list(full.batches()))
+
+
+def test_epochs_of_different_length(cache: ImageCache, samples: list[Sample]) -> None:
+    pids = [0] * 14 + [1] * 4 + [2] * 2 + [3] * 4 + [4] * 6
+    labelled = [replace(sample, pid=pid) for sample, pid in zip(samples, pids, strict=True)]
+    sampler = DistinctIdentitySampler(pids, 6, 2, seed=1)
+    augment = BatchAugment(AugmentConfig(crop_prob=0, pad=3), HEIGHT, WIDTH)
+    loader = TrainLoader(cache, labelled, sampler, augment, batch_size=6, device=CPU, seed=7)
+    lengths = set()
+    for epoch in range(12):
+        loader.set_epoch(epoch)
+        whole = list(loader.batches())
+        lengths.add(len(loader))
+        assert len(whole) == len(loader) == len(sampler.epoch(epoch)) / 6
+        assert all(len(set(batch.pids.tolist())) == 3 for batch in whole)
+        assert_same(list(loader.batches(1)), whole[1:])
+    assert len(lengths) > 1
 
 
 def prefetch_threads() -> int:

@@ -13,6 +13,7 @@ import torch
 from reid_core.losses import (
     PairGallery,
     batch_hard_triplet,
+    batch_hard_triplet_euclidean,
     contrastive,
     gather_gallery,
     pairwise_circle,
@@ -56,6 +57,25 @@ def loop_triplet(features, pids, margin):
     return sum(losses) / len(losses)
 
 
+def loop_euclidean_triplet(features, pids, margin):
+    rows, losses = features.tolist(), []
+    for anchor, pid in zip(rows, pids, strict=True):
+        same, other = (
+            [
+                math.dist(anchor, row)
+                for row, own in zip(rows, pids, strict=True)
+                if (own == pid) == is_same
+            ]
+            for is_same in (True, False)
+        )
+        if other:
+            excess = max(same) - min(other)
+            losses.append(
+                math.log1p(math.exp(excess)) if margin is None else max(excess + margin, 0)
+            )
+    return sum(losses) / len(losses) if losses else 0.0
+
+
 def loop_contrastive(features, pids, scale):
     losses = []
     for positives, negatives in relations(features, pids):
@@ -80,6 +100,61 @@ def test_triplet(seed, margin):
     features = draw(seed)
     found = batch_hard_triplet(features, torch.tensor(PIDS), margin=margin)
     assert found.item() == pytest.approx(loop_triplet(features, PIDS, margin), rel=1e-10)
+
+
+@pytest.mark.parametrize("pids", [PIDS, [0, 0, 0, 0, 1, 1, 1, 1], [*range(8)], [0] * 7 + [1]])
+@pytest.mark.parametrize("margin", [0.0, 0.3, 5.0, None])
+@pytest.mark.parametrize("seed", range(3))
+def test_euclidean_triplet(seed, margin, pids):
+    features = draw(seed)
+    found = batch_hard_triplet_euclidean(features, torch.tensor(pids), margin=margin)
+    # The distance of a row to itself is 1e-6, not 0, in what is computed.
+    expected = loop_euclidean_triplet(features, pids, margin)
+    assert found.item() == pytest.approx(expected, rel=1e-10, abs=1e-6)
+
+
+@pytest.mark.parametrize("margin", [0.3, None])
+class TestEuclideanTriplet:
+    def test_one_identity_only_is_no_violation(self, margin):
+        features = draw(dtype=torch.float32)
+        loss = batch_hard_triplet_euclidean(features, torch.zeros(8).long(), margin=margin)
+        loss.backward()
+        assert loss.item() == 0
+        assert not features.grad.any()
+
+    @pytest.mark.parametrize(
+        "features", [torch.ones(8, 5), torch.zeros(8, 5), 1e4 * torch.ones(8, 5)]
+    )
+    def test_gradients_are_finite_for_equal_features(self, features, margin):
+        features = features.clone().requires_grad_()
+        loss = batch_hard_triplet_euclidean(features, torch.tensor(PIDS), margin=margin)
+        loss.backward()
+        expected = math.log(2) if margin is None else margin
+        assert loss.item() == pytest.approx(expected, abs=1e-3)
+        assert not features.grad.any()
+
+    def test_half_precision_input_is_computed_in_float32(self, margin):
+        features, pids = draw(dtype=torch.bfloat16), torch.tensor(PIDS)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = batch_hard_triplet_euclidean(features, pids, margin=margin)
+        assert loss.dtype == torch.float32
+        assert torch.equal(
+            loss, batch_hard_triplet_euclidean(features.float(), pids, margin=margin)
+        )
+
+    def test_gallery_of_all_anchors_gives_each_anchors_share(self, margin):
+        features, pids = draw(), torch.tensor(PIDS)
+        halves = [
+            batch_hard_triplet_euclidean(
+                features[start : start + 4],
+                pids[start : start + 4],
+                margin=margin,
+                gallery=PairGallery(features, pids, start),
+            )
+            for start in (0, 4)
+        ]
+        whole = batch_hard_triplet_euclidean(features, pids, margin=margin)
+        assert torch.stack(halves).mean().item() == pytest.approx(whole.item(), rel=1e-10)
 
 
 @pytest.mark.parametrize("scale", [1, 16])

@@ -9,7 +9,7 @@ import torch
 
 from reid_core.errors import ConfigError
 from reid_core.models import PoolingName, build_pooling
-from reid_core.models.pooling import GeM
+from reid_core.models.pooling import GeM, pool_stripes
 
 
 def positions(feature_map):
@@ -85,3 +85,16 @@ def test_half_precision_maps_are_pooled_in_float32(name):
     found = build_pooling(name)(feature_map)
     assert found.dtype == torch.float32
     assert torch.allclose(found, build_pooling(name)(feature_map.float()))
+
+
+@pytest.mark.parametrize(("pooling", "reduce"), [("avg", lambda x: sum(x) / len(x)), ("max", max)])
+@pytest.mark.parametrize(("height", "num_stripes"), [(8, 8), (10, 3), (26, 8), (5, 1)])
+def test_stripes_against_a_loop(pooling, reduce, height, num_stripes):
+    feature_map = torch.randn(2, 3, height, 4, dtype=torch.float64)
+    rows = height // num_stripes
+    found = pool_stripes(feature_map, num_stripes, pooling=pooling)
+    assert found.shape == (2, 3, num_stripes)
+    for i in range(num_stripes):
+        stripe = feature_map[:, :, i * rows : (i + 1) * rows]
+        expected = [reduce(values) for values in positions(stripe)]
+        assert found[:, :, i].flatten().tolist() == pytest.approx(expected, rel=1e-12)

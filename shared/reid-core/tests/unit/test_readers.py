@@ -25,6 +25,7 @@ from reid_core.data.layout import SplitCount
 from reid_core.data.readers import read_dataset
 from reid_core.data.readers.ccvid import Tracklet, split_test, split_train
 from reid_core.data.readers.counts import CountDifference
+from reid_core.errors import DatasetError
 from reid_core.testing.miniatures import MINIATURES, write_images, write_miniature
 
 PUBLISHED = tuple(READERS)
@@ -105,6 +106,47 @@ def test_last_gives_every_image_its_own_camera(tmp_path: Path) -> None:
         ("008001_mv002_00001.jpg", 8001, 2, 8001),
         ("008003_mv006_00000.jpg", 8003, 3, 8003),
     ]
+
+
+def test_ltcc_gallery_may_be_called_gallery(tmp_path: Path) -> None:
+    own = write_miniature("ltcc", tmp_path)
+    expected = split_labels("ltcc", tmp_path, "gallery")
+    (own / "test").rename(own / "gallery")
+    assert split_labels("ltcc", tmp_path, "gallery") == expected
+    assert detect_datasets(tmp_path) == ["ltcc"]
+    # Where both are there, `test` is the one.
+    write_images(own, ["test/012_1_c1_000009.png"])
+    assert [label[1] for label in split_labels("ltcc", tmp_path, "gallery")] == [12]
+
+
+def test_celeb_gives_every_image_its_own_camera_and_no_outfit(tmp_path: Path) -> None:
+    write_miniature("celeb", tmp_path)
+    assert split_labels("celeb", tmp_path, "train") == [
+        ("10_1_0.jpg", 2, 0, -1),
+        ("1_1_0.jpg", 0, 1, -1),
+        ("1_2_0.jpg", 0, 2, -1),
+        ("2_1_0.jpg", 1, 3, -1),
+    ]
+    assert split_labels("celeb", tmp_path, "query") == [
+        ("1_1_0.jpg", 1, 0, -1),
+        ("632_1_2.jpg", 632, 1, -1),
+    ]
+    assert split_labels("celeb", tmp_path, "gallery") == [
+        ("1_2_0.jpg", 1, 2, -1),
+        ("1_3_1.jpg", 1, 3, -1),
+        ("632_2_0.jpg", 632, 4, -1),
+    ]
+
+
+@pytest.mark.parametrize("name", ["633_1_0.jpg", "0_1_0.jpg", "-1_1_0.jpg", "1000_1_0.jpg"])
+@pytest.mark.parametrize("split", ["train", "query", "gallery"])
+def test_celeb_knows_632_people(split: str, name: str, tmp_path: Path) -> None:
+    own = write_miniature("celeb", tmp_path)
+    before = fingerprint_like(load_dataset("celeb", tmp_path))
+    write_images(own, [f"{split}/{name}"])
+    with pytest.raises(DatasetError, match=rf"{split}/{name} .*<person, 1 to 632>_<image>_"):
+        load_dataset("celeb", tmp_path)
+    assert fingerprint_like(load_dataset("celeb", tmp_path, skip_misnamed=True)) == before
 
 
 def test_vc_clothes_modes_keep_their_cameras_in_test_splits_only(tmp_path: Path) -> None:

@@ -168,6 +168,20 @@ CASES = [
         ("lacks train-set-bbox.txt",),
     ),
     Case(
+        "both folders of a gallery are missing",
+        "ltcc",
+        spoil("ltcc", lambda own: shutil.rmtree(own / "test")),
+        DatasetNotFoundError,
+        ("LTCC_ReID/ is there, but it lacks test or gallery",),
+    ),
+    Case(
+        "unknown person",
+        "celeb",
+        spoil("celeb", lambda own: write_images(own, ["query/633_1_0.jpg"])),
+        DatasetError,
+        ("query/633_1_0.jpg", "<person, 1 to 632>_<image>_<number>.jpg, e.g. 1_1_0.jpg"),
+    ),
+    Case(
         "empty training split",
         "ltcc",
         spoil("ltcc", empty_split("train")),

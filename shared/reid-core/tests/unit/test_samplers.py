@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid_core.data.samplers import IdentityChunkSampler, check_batching, inference_indices
+from reid_core.data.batching import check_batching, check_distinct_batching
+from reid_core.data.samplers import (
+    DistinctIdentitySampler,
+    IdentityChunkSampler,
+    inference_indices,
+)
 from reid_core.errors import ConfigError
 
 pid_lists = st.lists(st.integers(0, 6), min_size=1, max_size=60)
@@ -69,6 +74,104 @@ def test_stateless_and_different_in_every_epoch() -> None:
     assert sampler.epoch(3).tolist() == first != other
     # Epoch e with seed s is epoch 0 with seed s + e: the official seeding.
     assert IdentityChunkSampler(pids, 4, seed=8).epoch(0).tolist() == first
+
+
+def loop_distinct(pids: list[int], batch: int, size: int, seed: int) -> list[int]:
+    """An epoch of batches of different identities, from the global generators (official)."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    chunks: dict[int, list[list[int]]] = {}
+    for pid in dict.fromkeys(pids):
+        indices = [i for i, other in enumerate(pids) if other == pid]
+        if len(indices) < size:
+            indices = list(np.random.choice(indices, size=size, replace=True))  # noqa: NPY002
+        random.shuffle(indices)
+        full = len(indices) - len(indices) % size
+        chunks[pid] = [[int(i) for i in indices[j : j + size]] for j in range(0, full, size)]
+    left, order = list(chunks), []
+    while len(left) >= batch // size:
+        for pid in random.sample(left, batch // size):
+            order += chunks[pid].pop(0)
+            if not chunks[pid]:
+                left.remove(pid)
+    return order
+
+
+@settings(deadline=None)
+@given(pid_lists, st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**31 - 1))
+def test_distinct_equals_a_plain_loop(
+    pids: list[int], size: int, num_chosen: int, seed: int
+) -> None:
+    batch = size * num_chosen
+    num_pids = len(set(pids))
+    if num_pids < max(num_chosen, 2):
+        with pytest.raises(ConfigError):
+            DistinctIdentitySampler(pids, batch, size, seed)
+        return
+    sampler = DistinctIdentitySampler(pids, batch, size, seed)
+    order = sampler.epoch(0)
+    assert order.tolist() == loop_distinct(pids, batch, size, seed)
+    assert order.dtype == np.int64
+    assert batch <= len(sampler) <= len(order)
+    assert len(sampler) == batch * check_distinct_batching(pids, batch, size)
+    for members in np.array(pids)[order].reshape(-1, num_chosen, size).tolist():
+        assert all(len(set(chunk)) == 1 for chunk in members)
+        assert len({chunk[0] for chunk in members}) == num_chosen
+
+
+@settings(deadline=None)
+@given(pid_lists, st.integers(1, 3), st.integers(1, 4), st.integers(2, 3), st.integers(0, 50))
+def test_distinct_batches_are_dealt_to_processes(
+    pids: list[int], size: int, num_chosen: int, world_size: int, epoch: int
+) -> None:
+    batch = size * num_chosen
+    try:
+        shares = [
+            DistinctIdentitySampler(pids, batch, size, 3, rank, world_size)
+            for rank in range(world_size)
+        ]
+    except ConfigError:
+        return
+    whole = DistinctIdentitySampler(pids, batch, size, 3).epoch(epoch).reshape(-1, batch)
+    whole = whole[: len(whole) // world_size * world_size]
+    for rank, share in enumerate(shares):
+        mine = share.epoch(epoch)
+        assert mine.tolist() == whole[rank::world_size].flatten().tolist()
+        assert batch <= len(share) <= len(mine)
+
+
+def test_distinct_is_stateless_and_different_in_every_epoch() -> None:
+    pids = [i // 10 for i in range(100)]
+    sampler = DistinctIdentitySampler(pids, 16, 4, seed=5)
+    first = sampler.epoch(3).tolist()
+    assert sampler.epoch(4).tolist() != first == sampler.epoch(3).tolist()
+    assert DistinctIdentitySampler(pids, 16, 4, seed=8).epoch(0).tolist() == first
+
+
+def test_distinct_leaves_the_global_generators_alone() -> None:
+    state, legacy = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    DistinctIdentitySampler([0, 0, 1, 2], 6, 3, seed=1).epoch(0)
+    assert random.getstate() == state
+    assert (np.random.get_state()[1] == legacy).all()  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("pids", "arguments", "message"),
+    [
+        ([0, 1] * 9, {"batch_size": 6}, "batch_size=6 is not a multiple of num_instances=4"),
+        ([0, 1] * 9, {"rank": 1}, r"rank=1 is not one of 0\.\.0"),
+        ([0, 1] * 9, {"seed": -1}, "seed=-1 is out of range"),
+        ([0] * 9, {}, "has 1 identities"),
+        ([0, 1] * 9, {"batch_size": 12}, "holds 3 different identities, and the training split"),
+        ([0, 1] * 9, {"batch_size": 12}, "use a batch_size of at most 8, or a larger num_inst"),
+        ([0, 1] * 4, {"world_size": 2}, "8 images of 2 identities are sure to give 1 batches"),
+        ([0, 1] * 4, {"world_size": 2}, "use at most 1 processes"),
+    ],
+)
+def test_distinct_arguments(pids: list[int], arguments: dict[str, Any], message: str) -> None:
+    given_ones = {"batch_size": 8, "num_instances": 4, "seed": 1, **arguments}
+    with pytest.raises(ConfigError, match=message):
+        DistinctIdentitySampler(pids, **given_ones)
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,10 @@ class TestCache:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"layout": "market"}, "no synthetic layout is called 'market'; choose ltcc, prcc, last"),
+        (
+            {"layout": "market"},
+            "no synthetic layout is called 'market'; choose ltcc, prcc, last, celeb",
+        ),
         ({"size": "huge"}, "unknown synthetic size 'huge'; choose tiny, demo, full"),
         ({"seed": -1}, "seed=-1"),
         ({"workers": 0}, "workers=0"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from reid_core.data.readers import load_dataset
 from reid_core.data.synthetic import LAYOUTS, SIZES, Part, synthesize
 from reid_core.data.synthetic.files import Job
+from reid_core.errors import ConfigError
 
 TINY = SIZES["tiny"]
 NAMES = {
@@ -22,12 +24,16 @@ NAMES = {
     r"|test/[ABC]/\d{3}/cropped_rgb\d{3})\.jpg",
     "last": r"(train/(\d{6})/\2_mv\d{3}_\d{5}_\d{2}|(val|test)/query/\d{6}_mv\d{3}_\d{5}"
     r"|(val|test)/gallery/(\d{6})/\5_mv\d{3}_\d{5})\.jpg",
+    "celeb": r"(train|query|gallery)/[1-9]\d*_[1-9]\d*_0\.jpg",
 }
+# Layouts whose reader finds no cameras, and those where it finds outfits in no or few splits.
+NO_CAMERAS = ("last", "celeb")
+OUTFITS = {"last": ("train",), "celeb": ()}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder with the three layouts, masks included."""
+    """A folder with all layouts, masks included."""
     folder = tmp_path_factory.mktemp("synthetic")
     for layout in LAYOUTS:
         synthesize(layout, folder, size="tiny", write_masks=True)
@@ -71,9 +77,9 @@ class TestLabels:
             assert len({sample.pid for sample in samples}) == count["pids"]
             mine = [labels[sample.path] for sample in samples]
             assert {label["split"] for label in mine} == {split}
-            if layout != "last":
+            if layout not in NO_CAMERAS:
                 assert [sample.camid for sample in samples] == [int(x["camera"]) for x in mine]
-            if layout != "last" or split == "train":
+            if split in OUTFITS.get(layout, dataset.splits):
                 outfits = {(label["pid"], label["outfit"]) for label in mine}
                 pairs = {
                     (sample.clothes_id, label["pid"], label["outfit"])
@@ -86,14 +92,14 @@ class TestLabels:
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_test_people_are_strangers(self, layout):
         shots = Job(layout, 1, SIZES["demo"], write_masks=False).shots()
-        pids = {}
+        people = {}
         for shot in shots:
-            pids.setdefault(shot.split, set()).add(shot.pid)
-        queries = set().union(*(pids[split] for split in pids if split.startswith("query")))
-        assert not pids["train"] & queries
-        assert queries == pids["gallery"]
+            people.setdefault(shot.split, set()).add(shot.person)
+        queries = set().union(*(people[split] for split in people if split.startswith("query")))
+        assert not people["train"] & queries
+        assert queries == people["gallery"]
         assert len({shot.path for shot in shots}) == len(shots)
-        assert len({(shot.pid, shot.take) for shot in shots}) == len(shots)
+        assert len({(shot.person, shot.take) for shot in shots}) == len(shots)
 
     def test_ltcc_has_people_who_never_change(self):
         shots = Job("ltcc", 1, SIZES["demo"], write_masks=False).shots()
@@ -125,12 +131,42 @@ class TestLabels:
         for shot in Job("prcc", 1, TINY, write_masks=False).shots():
             assert shot.outfit == (1 if shot.camera == 2 else 0)
 
-    def test_last_queries_wear_what_the_gallery_lacks(self):
-        shots = Job("last", 1, SIZES["demo"], write_masks=False).shots()
+    @pytest.mark.parametrize("layout", ["last", "celeb"])
+    def test_queries_wear_what_the_gallery_lacks(self, layout):
+        shots = Job(layout, 1, SIZES["demo"], write_masks=False).shots()
         seen = {(shot.pid, shot.outfit) for shot in shots if shot.split == "gallery"}
         queries = {(shot.pid, shot.outfit) for shot in shots if shot.split == "query"}
         assert queries
         assert not queries & seen
+
+    def test_celeb_numbers_training_and_test_people_alike(self, root):
+        job = Job("celeb", 1, TINY, write_masks=False)
+        people = {}
+        for shot in job.shots():
+            people.setdefault(shot.pid, {}).setdefault(shot.split, set()).add(shot.person)
+        assert {len(who) for splits in people.values() for who in splits.values()} == {1}
+        both = [splits for splits in people.values() if len(splits) == 3]
+        assert len(both) == TINY.test_pids
+        world = job.world()
+        for splits in both:
+            assert splits["query"] == splits["gallery"]
+            heights = {world.person(*splits[split]).height for split in ("train", "query")}
+            assert len(heights) == 2
+
+    def test_celeb_clothes_change_from_image_to_image(self):
+        last = {}
+        for shot in Job("celeb", 1, SIZES["demo"], write_masks=False).shots():
+            if shot.split == "train":
+                assert last.get(shot.pid) != shot.outfit
+                last[shot.pid] = shot.outfit
+
+    def test_celeb_images_have_one_size_with_height_twice_the_width(self, root):
+        shapes = {load(path).shape for path in (own_folder(root, "celeb") / "train").iterdir()}
+        assert shapes == {(TINY.height, TINY.height // 2, 3)}
+
+    def test_celeb_names_have_an_end(self):
+        with pytest.raises(ConfigError, match=r"633 people in one split do not fit .* to 632"):
+            Job("celeb", 1, replace(TINY, train_pids=633), write_masks=False).shots()
 
     def test_looks_are_shared_between_people_and_never_worn_twice(self):
         job = Job("ltcc", 1, SIZES["demo"], write_masks=False)

@@ -1,19 +1,20 @@
-"""Training augmentation of the clothes-changing methods: enlarge and crop, flip, erase.
+"""Training augmentation of the clothes-changing methods: enlarge and crop, flip, pad, erase.
 
 The steps, in this order, for an image already resized to (H, W):
 
 1. with ``crop_prob``: enlarge to (round(1.125 H), round(1.125 W)) with Pillow's bilinear filter and
    cut out H x W at a random place;
 2. with ``flip_prob``: mirror left-right;
-3. scale to [0, 1], subtract the mean, divide by the standard deviation;
-4. with ``erase_prob``: fill one random rectangle of the normalised image (Random Erasing, Zhong et
+3. with ``pad``: put so many black pixels around it and cut out H x W at a random place;
+4. scale to [0, 1], subtract the mean, divide by the standard deviation;
+5. with ``erase_prob``: fill one random rectangle of the normalised image (Random Erasing, Zhong et
    al., AAAI 2020).
 
-Semantics and rounding are the official ones (CAL, CVPR 2022; AIM, CVPR 2023). ``augment_draws``
-says what is drawn for one image; ``BatchAugment`` draws for whole batches with the same geometry
-and applies the result bit for bit as Pillow and torchvision would. Nothing here holds a random
-state: the generator is an argument. B: batch, H W: height and width in pixels. Does not import
-torch.
+Semantics and rounding are the official ones (CAL, CVPR 2022; AIM, CVPR 2023; without the first step
+CSSC, ICASSP 2025). ``augment_draws`` says what is drawn for one image; ``BatchAugment`` draws for
+whole batches with the same geometry and applies the result bit for bit as Pillow and torchvision
+would. Nothing here holds a random state: the generator is an argument. B: batch, H W: height and
+width in pixels. Does not import torch.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy.typing as npt
 from reid_core.data.augment_config import AugmentConfig, Channels
 from reid_core.data.augment_draws import MAX_ERASE_ATTEMPTS, enlarged_size, erase_size
 from reid_core.data.images import Pixels, resize_planar
+from reid_core.errors import ConfigError
 
 __all__ = ["AugmentConfig", "AugmentParams", "BatchAugment", "Floats", "mirror", "normalize_pixels"]
 
@@ -43,12 +45,15 @@ class AugmentParams:
         crop_offsets: (B, 2) int64, top and left in the enlarged image; 0 where not cropped.
         flip: (B,) bool.
         erase_boxes: (B, 4) int64, top, left, height, width; height 0 where nothing is erased.
+        pad_offsets: (B, 2) int64, top and left in the padded image, 0 to 2 ``pad``; None where
+            nothing is padded.
     """
 
     crop: npt.NDArray[np.bool_]
     crop_offsets: npt.NDArray[np.int64]
     flip: npt.NDArray[np.bool_]
     erase_boxes: npt.NDArray[np.int64]
+    pad_offsets: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.crop)
@@ -61,9 +66,17 @@ class BatchAugment:
         config: Probabilities and ranges.
         height: Height of the images in pixels.
         width: Width of the images in pixels.
+
+    Raises:
+        ConfigError: The padding is as large as the image.
     """
 
     def __init__(self, config: AugmentConfig, height: int, width: int) -> None:
+        if config.pad >= min(height, width):
+            raise ConfigError(
+                f"pad={config.pad} could push images of {height} x {width} pixels out of sight; "
+                f"use at most {min(height, width) - 1}."
+            )
         self.config = config
         self.height = height
         self.width = width
@@ -77,8 +90,13 @@ class BatchAugment:
         offsets = np.rint(rng.random((count, 2)) * slack).astype(np.int64)
         offsets[~crop] = 0
         flip = rng.random(count) < config.flip_prob
+        shifts = None
+        if config.pad:
+            shifts = rng.integers(0, 2 * config.pad, (count, 2), endpoint=True)
         boxes = self._draw_boxes(rng, count)
-        return AugmentParams(crop=crop, crop_offsets=offsets, flip=flip, erase_boxes=boxes)
+        return AugmentParams(
+            crop=crop, crop_offsets=offsets, flip=flip, erase_boxes=boxes, pad_offsets=shifts
+        )
 
     def _draw_boxes(self, rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
         boxes = np.zeros((count, 4), np.int64)
@@ -106,7 +124,7 @@ class BatchAugment:
         enlarged: Sequence[Pixels] | Pixels | None = None,
         out: Pixels | None = None,
     ) -> Pixels:
-        """Crop and flip; normalising and erasing are left to the device.
+        """Crop, flip and pad; normalising and erasing are left to the device.
 
         Args:
             images: B images, each (3, H, W) uint8; an array or a list of views.
@@ -121,9 +139,13 @@ class BatchAugment:
         """
         if out is None:
             out = np.empty((len(params), 3, self.height, self.width), np.uint8)
+        flipped = np.empty((3, self.height, self.width), np.uint8)
         for i, target in enumerate(out):
             pixels = self._crop(i, images, params, enlarged)
-            if params.flip[i]:
+            if params.pad_offsets is not None:
+                pixels = mirror(pixels, out=flipped) if params.flip[i] else pixels
+                self._pad(i, pixels, params.pad_offsets, out=target)
+            elif params.flip[i]:
                 mirror(pixels, out=target)
             else:
                 np.copyto(target, pixels)
@@ -137,7 +159,7 @@ class BatchAugment:
         enlarged: Sequence[Pixels] | Pixels | None = None,
         out: Floats | None = None,
     ) -> Floats:
-        """Do all steps: crop, flip, normalise, erase.
+        """Do all steps: crop, flip, pad, normalise, erase.
 
         Args:
             images: As in ``apply_uint8``.
@@ -152,13 +174,15 @@ class BatchAugment:
         config = self.config
         if out is None:
             out = np.empty((len(params), 3, self.height, self.width), np.float32)
-        flipped = np.empty((3, self.height, self.width), np.uint8)
+        flipped, padded = np.empty((2, 3, self.height, self.width), np.uint8)
         fill = _per_channel(config.erase_fill)
         # Image by image, so that all passes over one image find it in the core's cache.
         for i, target in enumerate(out):
             pixels = self._crop(i, images, params, enlarged)
             if params.flip[i]:
                 pixels = mirror(pixels, out=flipped)
+            if params.pad_offsets is not None:
+                pixels = self._pad(i, pixels, params.pad_offsets, out=padded)
             normalize_pixels(pixels, config.mean, config.std, out=target)
             top, left, height, width = params.erase_boxes[i]
             if height:
@@ -179,6 +203,25 @@ class BatchAugment:
         large = resize_planar(image, *self.enlarged_size) if enlarged is None else enlarged[index]
         top, left = params.crop_offsets[index]
         return large[:, top : top + self.height, left : left + self.width]
+
+    def _pad(
+        self, index: int, pixels: Pixels, offsets: npt.NDArray[np.int64], *, out: Pixels
+    ) -> Pixels:
+        """Cut (3, H, W) out of the padded image without making it: shift, and blacken the rest."""
+        down, right = (self.config.pad - offsets[index]).tolist()
+        to_rows, rows = _shift(down, self.height)
+        to_columns, columns = _shift(right, self.width)
+        out.fill(0)
+        out[:, to_rows, to_columns] = pixels[:, rows, columns]
+        return out
+
+
+def _shift(distance: int, size: int) -> tuple[slice, slice]:
+    """Return where a row of ``size`` moved by ``distance`` lands, and what of it stays inside."""
+    return (
+        slice(max(distance, 0), size + min(distance, 0)),
+        slice(max(-distance, 0), size - max(distance, 0)),
+    )
 
 
 def mirror(pixels: Pixels, *, out: Pixels) -> Pixels:

@@ -18,6 +18,8 @@ IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 class AugmentConfig:
     """How training images are varied. Defaults: the official ones of CAL and AIM.
 
+    The official ones of CSSC: ``crop_prob=0, pad=10, erase_fill=(0, 0, 0)``.
+
     Raises:
         ConfigError: A value is out of range.
     """
@@ -28,6 +30,8 @@ class AugmentConfig:
     """Factor of that enlargement, at least 1."""
     flip_prob: float = 0.5
     """Probability of a left-right flip."""
+    pad: int = 0
+    """Black pixels put around the image, of which a random part of the input size is cut out."""
     erase_prob: float = 0.5
     """Probability that one rectangle is filled with a constant."""
     erase_area: tuple[float, float] = (0.02, 0.4)
@@ -48,6 +52,8 @@ class AugmentConfig:
                 raise ConfigError(f"{name}={value} is not a probability; use 0 to 1.")
         if not self.crop_scale >= 1:
             raise ConfigError(f"crop_scale={self.crop_scale} would shrink; use at least 1.")
+        if self.pad < 0:
+            raise ConfigError(f"pad={self.pad} must not be negative; 0 pads nothing.")
         low, high = self.erase_area
         if not 0 < low <= high <= 1:
             raise ConfigError(

@@ -96,7 +96,7 @@ def synthesize_data(
     """Write synthetic people in the layout of a data set.
 
     Args:
-        layout: Data set whose layout is written: ltcc, prcc or last.
+        layout: Data set whose layout is written: ltcc, prcc, last or celeb.
         directory: Folder in which the data set's own folder is made.
         seed: Seed; the same seed gives the same images.
         size: How many people and images.

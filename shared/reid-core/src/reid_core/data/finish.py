@@ -57,7 +57,7 @@ class DeviceFinish:
         """Finish a batch.
 
         Args:
-            images: (B, 3, H, W) uint8 on the device, cropped and flipped.
+            images: (B, 3, H, W) uint8 on the device, cropped, flipped and padded.
             params: What was drawn for it.
 
         Returns:

@@ -32,13 +32,14 @@ class DatasetInfo:
         title: What people call it, e.g. ``LTCC``.
         folder: Name of its own folder as its authors ship it, e.g. ``LTCC_ReID``.
         layout: Tree of that folder, one entry per line, as error messages show it.
-        required: Folders and files below ``folder`` without which it cannot be read.
+        required: Folders and files below ``folder`` without which it cannot be read; ``a or b``
+            where either will do.
         probe: A folder below ``folder`` and a regular expression; a folder is taken for this data
             set unasked only where an entry of it matches.
         splits: Names of the splits, training first.
         camera_label: What stands in ``Sample.camid``.
-        clothes_label: Which splits have outfit labels: all, or training alone. Elsewhere
-            ``Sample.clothes_id`` repeats the identity.
+        clothes_label: Which splits have outfit labels: all; training alone, and elsewhere
+            ``Sample.clothes_id`` repeats the identity; or none, and it is -1.
         counts: Published size by split. A key such as ``query+gallery`` counts splits together.
         source: Where the images can be asked for.
         paper: The publication to cite.
@@ -55,7 +56,7 @@ class DatasetInfo:
     source: str
     paper: str
     camera_label: CameraLabel = "camera"
-    clothes_label: Literal["all", "train"] = "all"
+    clothes_label: Literal["all", "train", "none"] = "all"
 
     @property
     def tree(self) -> str:

@@ -34,7 +34,7 @@ class EpochSampler(Protocol):
     """What gives the order of an epoch; ``IdentityChunkSampler`` is one."""
 
     def __len__(self) -> int:
-        """Return the number of indices per epoch."""
+        """Return the number of indices that every epoch has at least."""
 
     def epoch(self, epoch: int) -> Indices:
         """Return the image indices of one epoch in order."""

@@ -172,7 +172,11 @@ def _searched(root: Path, child: Path | None, info: DatasetInfo) -> str:
 
 def _absent(folder: Path, info: DatasetInfo) -> list[str]:
     # os.path.exists, unlike Path.exists, takes a folder without permission for absent.
-    return [entry for entry in info.required if not os.path.exists(folder / entry)]
+    return [
+        entry
+        for entry in info.required
+        if not any(os.path.exists(folder / choice) for choice in entry.split(" or "))
+    ]
 
 
 def _hints(root: Path, info: DatasetInfo, known: Iterable[DatasetInfo]) -> Sequence[str]:

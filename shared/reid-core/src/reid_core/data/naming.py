@@ -8,9 +8,9 @@ from reid_core.errors import ConfigError
 
 __all__ = ["SYNTHETIC_LAYOUTS", "LayoutName", "check_layout", "is_synthetic", "name_dataset"]
 
-LayoutName = Literal["ltcc", "prcc", "last"]
+LayoutName = Literal["ltcc", "prcc", "last", "celeb"]
 
-SYNTHETIC_LAYOUTS: tuple[LayoutName, ...] = ("ltcc", "prcc", "last")
+SYNTHETIC_LAYOUTS: tuple[LayoutName, ...] = ("ltcc", "prcc", "last", "celeb")
 """Data sets whose layout the generator writes."""
 
 _SYNTHETIC = "synthetic"

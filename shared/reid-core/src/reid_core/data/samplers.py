@@ -7,17 +7,18 @@ so a resumed run and every process of a distributed run know the order without e
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from reid_core.data.batching import check_distinct_batching, num_chunks, require_positive
 from reid_core.errors import ConfigError
 
-__all__ = ["IdentityChunkSampler", "Indices", "check_batching", "inference_indices"]
+__all__ = ["DistinctIdentitySampler", "IdentityChunkSampler", "Indices", "inference_indices"]
 
 Indices = npt.NDArray[np.int64]
+Chunk = list[int]
 
 # The sampler seeds NumPy's legacy generator with seed + epoch, which must stay below 2**32.
 _SEED_LIMIT = 2**31
@@ -53,23 +54,18 @@ class IdentityChunkSampler:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        _require_positive(num_instances=num_instances, world_size=world_size)
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"rank={rank} is not one of 0..{world_size - 1}.")
-        if not 0 <= seed < _SEED_LIMIT:
-            raise ConfigError(f"seed={seed} is out of range; use 0..{_SEED_LIMIT - 1}.")
+        require_positive(num_instances=num_instances, world_size=world_size)
+        _require_place(seed, rank, world_size)
         self.num_instances = num_instances
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self._indices_of: dict[int, list[int]] = {}
-        for index, pid in enumerate(pids):
-            self._indices_of.setdefault(int(pid), []).append(index)
+        self._indices_of = _group(pids)
 
     def __len__(self) -> int:
         """Return the number of indices that this process gets in every epoch."""
         counts = [len(indices) for indices in self._indices_of.values()]
-        chunks = _num_chunks(counts, self.num_instances)
+        chunks = num_chunks(counts, self.num_instances)
         return chunks // self.world_size * self.num_instances
 
     def epoch(self, epoch: int) -> Indices:
@@ -83,67 +79,100 @@ class IdentityChunkSampler:
         """
         shuffler = random.Random(self.seed + epoch)
         drawer = np.random.RandomState(self.seed + epoch)
-        size = self.num_instances
-        chunks: list[list[int]] = []
+        chunks: list[Chunk] = []
         for indices in self._indices_of.values():
-            images = list(indices)
-            if len(images) < size:
-                images = drawer.choice(images, size=size, replace=True).tolist()
-            shuffler.shuffle(images)
-            chunks += [images[i : i + size] for i in range(0, len(images) - size + 1, size)]
+            chunks += _draw_chunks(indices, self.num_instances, shuffler, drawer)
         shuffler.shuffle(chunks)
         num_dealt = len(chunks) // self.world_size * self.world_size
         mine = chunks[self.rank : num_dealt : self.world_size]
         return np.array(mine, dtype=np.int64).reshape(-1)
 
 
-def check_batching(
-    pids: Sequence[int], batch_size: int, num_instances: int, world_size: int = 1
-) -> int:
-    """Check that identity chunks fill batches, before anything expensive starts.
+class DistinctIdentitySampler:
+    """Batches of P different identities with K images each (the sampler of CSSC, official).
+
+    The batches of Hermans et al., "In Defense of the Triplet Loss", 2017, section 2. Per epoch:
+    every identity is cut into chunks of K as in ``IdentityChunkSampler``; then, as long as P
+    identities have chunks left, P of them are drawn and each gives its next one. What fewer than P
+    identities have left is not used in this epoch, so epochs differ in length. Processes get the
+    batches in turn.
+
+    ``draw`` equals the official order for given generators. Here each epoch has its own, seeded
+    with seed + epoch; the official code lets the two global ones run on from epoch to epoch, so
+    that its first epoch alone is equal.
 
     Args:
         pids: Identity of each training image.
-        batch_size: Images per batch and process.
-        num_instances: K, images per identity chunk.
-        world_size: Number of processes.
-
-    Returns:
-        Number of full batches that each process gets per epoch, at least 1.
+        batch_size: P * K, images per batch and process.
+        num_instances: K, images per identity in a batch.
+        seed: 0 <= seed < 2**31.
+        rank: This process, 0 <= rank < world_size.
+        world_size: Number of processes; each gets every world_size-th batch.
 
     Raises:
-        ConfigError: K does not divide the batch, there is one identity only, or the data do not
-            fill a single batch; the message holds the numbers and what to use instead.
+        ConfigError: An argument is out of range, or as ``check_distinct_batching``.
     """
-    _require_positive(batch_size=batch_size, num_instances=num_instances, world_size=world_size)
-    if batch_size % num_instances:
-        below = batch_size // num_instances * num_instances
-        choices = f"{below} or {below + num_instances}" if below else f"{num_instances}"
-        raise ConfigError(
-            f"batch_size={batch_size} is not a multiple of num_instances={num_instances}; "
-            f"use batch_size {choices}, or a num_instances that divides {batch_size}."
-        )
-    counts = list(Counter(pids).values())
-    if len(counts) < 2:
-        raise ConfigError(
-            f"the training split has {len(counts)} identities ({len(pids)} images); telling people "
-            "apart needs at least 2. Check that the data root and the identity labels are right."
-        )
-    chunks = _num_chunks(counts, num_instances)
-    num_images = chunks // world_size * num_instances
-    if num_images < batch_size:
-        advice = (
-            f"use a batch_size of at most {num_images}"
-            if num_images
-            else f"use at most {chunks} processes"
-        )
-        raise ConfigError(
-            f"batch_size={batch_size} is larger than the data: {len(pids)} images of "
-            f"{len(counts)} identities give {chunks} chunks of num_instances={num_instances}, "
-            f"which is {num_images} images per epoch for each of {world_size} process(es); "
-            f"{advice}, or more images."
-        )
-    return num_images // batch_size
+
+    def __init__(
+        self,
+        pids: Sequence[int],
+        batch_size: int,
+        num_instances: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._num_batches = check_distinct_batching(pids, batch_size, num_instances, world_size)
+        _require_place(seed, rank, world_size)
+        self.batch_size = batch_size
+        self.num_instances = num_instances
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self._indices_of = _group(pids)
+
+    def __len__(self) -> int:
+        """Return the number of indices that this process gets in every epoch at least."""
+        return self._num_batches * self.batch_size
+
+    def epoch(self, epoch: int) -> Indices:
+        """Return this process's order of image indices in one epoch.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+
+        Returns:
+            (n,) int64, n >= len(self) a multiple of the batch size, the same for all processes.
+        """
+        seed = self.seed + epoch
+        order = self.draw(random.Random(seed), np.random.RandomState(seed))
+        batches = order.reshape(-1, self.batch_size)
+        num_dealt = len(batches) // self.world_size * self.world_size
+        return batches[self.rank : num_dealt : self.world_size].reshape(-1)
+
+    def draw(self, shuffler: random.Random, drawer: np.random.RandomState) -> Indices:
+        """Draw one epoch of all processes, in the official order of draws.
+
+        Args:
+            shuffler: Shuffles images and chooses identities.
+            drawer: Draws the images of identities that have fewer than K.
+
+        Returns:
+            (n,) int64; each run of K belongs to one identity, each run of P * K to P of them.
+        """
+        chunks_of = {
+            pid: _draw_chunks(indices, self.num_instances, shuffler, drawer)
+            for pid, indices in self._indices_of.items()
+        }
+        available = list(chunks_of)
+        num_chosen = self.batch_size // self.num_instances
+        order: list[Chunk] = []
+        while len(available) >= num_chosen:
+            for pid in shuffler.sample(available, num_chosen):
+                order.append(chunks_of[pid].pop(0))
+                if not chunks_of[pid]:
+                    available.remove(pid)
+        return np.array(order, dtype=np.int64).reshape(-1)
 
 
 def inference_indices(num_images: int, rank: int = 0, world_size: int = 1) -> Indices:
@@ -167,11 +196,27 @@ def inference_indices(num_images: int, rank: int = 0, world_size: int = 1) -> In
     return np.minimum(shard, num_images - 1)
 
 
-def _num_chunks(counts: Sequence[int], num_instances: int) -> int:
-    return sum(max(count, num_instances) // num_instances for count in counts)
+def _group(pids: Sequence[int]) -> dict[int, list[int]]:
+    """Return the positions of each identity; identities in order of first appearance."""
+    indices_of: dict[int, list[int]] = {}
+    for index, pid in enumerate(pids):
+        indices_of.setdefault(int(pid), []).append(index)
+    return indices_of
 
 
-def _require_positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ConfigError(f"{name}={value} must be at least 1.")
+def _draw_chunks(
+    indices: Sequence[int], size: int, shuffler: random.Random, drawer: np.random.RandomState
+) -> list[Chunk]:
+    """Shuffle the images of one identity and cut them into chunks; the rest is left out."""
+    images = list(indices)
+    if len(images) < size:
+        images = drawer.choice(images, size=size, replace=True).tolist()
+    shuffler.shuffle(images)
+    return [images[i : i + size] for i in range(0, len(images) - size + 1, size)]
+
+
+def _require_place(seed: int, rank: int, world_size: int) -> None:
+    if not 0 <= rank < world_size:
+        raise ConfigError(f"rank={rank} is not one of 0..{world_size - 1}.")
+    if not 0 <= seed < _SEED_LIMIT:
+        raise ConfigError(f"seed={seed} is out of range; use 0..{_SEED_LIMIT - 1}.")

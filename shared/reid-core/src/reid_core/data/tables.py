@@ -111,7 +111,8 @@ def _info(dataset: ReIDDataset) -> DatasetInfo | None:
 
 
 def _has_outfits(info: DatasetInfo | None, split: str) -> bool:
-    return info is None or info.clothes_label == "all" or split == "train"
+    labelled = "all" if info is None else info.clothes_label
+    return labelled == "all" or (labelled == "train" and split == "train")
 
 
 def _outfits_by_pid(samples: Sequence[Sample]) -> Counter[int]:

@@ -24,7 +24,9 @@ from reid_core.engine.distributed import (
     read_world,
 )
 from reid_core.engine.logging import MetricsWriter, configure_logging
+from reid_core.engine.optimizers import build_optimizer
 from reid_core.engine.run import BatchLoader, Position, Run
+from reid_core.engine.schedules import build_schedule, lr_factor
 from reid_core.engine.seeding import capture_rng, restore_rng, seed_everything
 from reid_core.engine.weights import Weights, read_torch_file, read_weights, save_weights
 
@@ -46,11 +48,14 @@ __all__ = [
     "broadcast_buffers",
     "broadcast_module",
     "broadcast_object",
+    "build_optimizer",
+    "build_schedule",
     "capture_rng",
     "choose_device",
     "choose_precision",
     "configure_logging",
     "gather_objects",
+    "lr_factor",
     "main_first",
     "process_group",
     "read_checkpoint",

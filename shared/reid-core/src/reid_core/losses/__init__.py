@@ -7,12 +7,13 @@ from reid_core.losses.cross_entropy import label_smoothing_cross_entropy
 from reid_core.losses.margin_softmax import arcface, circle, cosface
 from reid_core.losses.pairs import PairGallery, gather_gallery
 from reid_core.losses.pairwise import contrastive, pairwise_circle, pairwise_cosface
-from reid_core.losses.triplet import batch_hard_triplet
+from reid_core.losses.triplet import batch_hard_triplet, batch_hard_triplet_euclidean
 
 __all__ = [
     "PairGallery",
     "arcface",
     "batch_hard_triplet",
+    "batch_hard_triplet_euclidean",
     "circle",
     "clothes_adversarial",
     "contrastive",

@@ -13,7 +13,17 @@ from torch.nn import functional as F
 
 from reid_core.engine.distributed import PeerError
 
-__all__ = ["PairGallery", "Pairs", "cosine_pairs", "gather_gallery", "masked_logsumexp"]
+__all__ = [
+    "PairGallery",
+    "Pairs",
+    "cosine_pairs",
+    "euclidean_distances",
+    "gather_gallery",
+    "masked_logsumexp",
+]
+
+# Square of the smallest distance that is told from 0; official behaviour of CSSC.
+_MIN_SQUARE = 1e-12
 
 
 class PairGallery(NamedTuple):
@@ -60,6 +70,23 @@ def cosine_pairs(features: Tensor, pids: Tensor, gallery: PairGallery | None) ->
     itself = rows[:, None] + gallery.offset == columns[None, :]
     cosines = F.linear(F.normalize(features), F.normalize(gallery.features.to(features.dtype)))
     return Pairs(cosines, same & ~itself, ~same)
+
+
+def euclidean_distances(features: Tensor, others: Tensor) -> Tensor:
+    """Return sqrt(max(|f|^2 + |g|^2 - 2 f.g, 1e-12)) for all pairs of rows.
+
+    The gradient of pairs below the limit is zero, so that equal rows give no NaN. In float32 a
+    distance far below the length of the rows is rounding noise, that of a row to itself included.
+
+    Args:
+        features: (B, D) float.
+        others: (N, D) float, same dtype.
+
+    Returns:
+        (B, N), at least 1e-6.
+    """
+    squares = features.square().sum(dim=1)[:, None] + others.square().sum(dim=1)[None, :]
+    return (squares - 2 * features @ others.T).clamp(min=_MIN_SQUARE).sqrt()
 
 
 def gather_gallery(features: Tensor, pids: Tensor) -> PairGallery:

@@ -14,6 +14,7 @@ from reid_core.models.pooling import (
     GlobalPool,
     PoolingName,
     build_pooling,
+    pool_stripes,
 )
 from reid_core.models.resnet import BackboneName, ResNet, ResNetTrunk, detect_backbone
 
@@ -35,4 +36,5 @@ __all__ = [
     "build_pooling",
     "detect_backbone",
     "load_state",
+    "pool_stripes",
 ]

@@ -1,6 +1,7 @@
-"""Global pooling: feature map (B, C, H, W) -> features (B, D), float32 under autocast.
+"""Pooling of a feature map (B, C, H, W), as a whole or in stripes; float32 under autocast.
 
-Every pooling has ``expansion`` = D / C, from which the width of what follows is computed.
+Every global pooling to (B, D) has ``expansion`` = D / C, from which the width of what follows is
+computed.
 Legend: B batch, C channels, H W height and width of the map, D feature dimension.
 """
 
@@ -23,6 +24,7 @@ __all__ = [
     "GlobalPool",
     "PoolingName",
     "build_pooling",
+    "pool_stripes",
 ]
 
 PoolingName = Literal["avg", "max", "gem", "maxavg"]
@@ -112,3 +114,23 @@ def build_pooling(name: PoolingName) -> GlobalPool:
             f"unknown pooling {name!r}; choose one of {', '.join(get_args(PoolingName))}"
         )
     return kinds[name]()
+
+
+@in_float32
+def pool_stripes(
+    feature_map: Tensor, num_stripes: int, *, pooling: Literal["avg", "max"]
+) -> Tensor:
+    """Pool horizontal stripes of equal height: (B, C, H, W) -> (B, C, num_stripes).
+
+    Stripe i covers rows [i * (H // num_stripes), (i + 1) * (H // num_stripes)), from the top;
+    surplus rows at the bottom are ignored.
+
+    Args:
+        feature_map: (B, C, H, W) float; H is at least ``num_stripes``.
+        num_stripes: Number of stripes.
+        pooling: Mean or maximum over all positions of a stripe.
+    """
+    height, width = feature_map.shape[-2:]
+    pool = F.avg_pool2d if pooling == "avg" else F.max_pool2d
+    # Windows do not overlap; with surplus rows there may be more of them than stripes.
+    return pool(feature_map, (height // num_stripes, width))[:, :, :num_stripes, 0]

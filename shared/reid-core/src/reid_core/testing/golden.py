@@ -41,7 +41,11 @@ class GoldenSet:
 
     def shared_json(self, file: str) -> Any:
         """Read a JSON file that all sets of the method share; skip the test if it is absent."""
-        return json.loads(self._existing(self.root / self.method / file).read_text())
+        return json.loads(self.shared_path(file).read_text())
+
+    def shared_path(self, file: str) -> Path:
+        """Return a file that all sets of the method share; skip the test if it is absent."""
+        return self._existing(self.root / self.method / file)
 
     def json(self, file: str) -> Any:
         """Read a JSON file of this set; skip the test by name if the set does not hold it."""
@@ -90,12 +94,31 @@ def fill_uniform(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
     return _random_state(name).uniform(0, 1, tuple(shape)).astype(np.float32)
 
 
-def fill_images(name: str, count: int, height: int, width: int) -> npt.NDArray[np.float32]:
-    """Return golden images (count, 3, height, width): blocks of 32 pixels plus fine noise."""
-    coarse = fill(f"{name}.coarse", (count, 3, height // 32, width // 32))
-    fine = fill(f"{name}.fine", (count, 3, height, width))
-    blocks = np.repeat(np.repeat(coarse, 32, axis=2), 32, axis=3)
-    return (blocks + np.float32(0.5) * fine).astype(np.float32)
+def fill_images(
+    name: str,
+    count: int,
+    height: int,
+    width: int,
+    *,
+    block: int = 32,
+    noise: float = 0.5,
+    parts: tuple[str, str] = ("coarse", "fine"),
+) -> npt.NDArray[np.float32]:
+    """Return golden images (count, 3, height, width): blocks of equal pixels plus fine noise.
+
+    Args:
+        name: Name of the images.
+        count: How many.
+        height: In pixels, a multiple of ``block``.
+        width: In pixels, a multiple of ``block``.
+        block: Side of the blocks in pixels.
+        noise: Factor of the noise.
+        parts: Ends of the names of the blocks' values and of the noise.
+    """
+    coarse = fill(f"{name}.{parts[0]}", (count, 3, height // block, width // block))
+    fine = fill(f"{name}.{parts[1]}", (count, 3, height, width))
+    blocks = np.repeat(np.repeat(coarse, block, axis=2), block, axis=3)
+    return (blocks + np.float32(noise) * fine).astype(np.float32)
 
 
 def fill_weight(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -115,10 +138,11 @@ def fill_weight(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
 
 
 def fill_state_dict(component: str, shapes: Mapping[str, Iterable[int]]) -> dict[str, Tensor]:
-    """Return golden weights for every official key of ``component``."""
+    """Return golden weights for every official key of ``component``; "" names the keys alone."""
     state = {}
     for key, shape in shapes.items():
-        value = torch.from_numpy(fill_weight(f"{component}.{key}", tuple(shape)))
+        name = f"{component}.{key}" if component else key
+        value = torch.from_numpy(fill_weight(name, tuple(shape)))
         state[key] = value.long() if key.endswith("num_batches_tracked") else value
     return state
 
@@ -127,6 +151,10 @@ def fill_module(module: nn.Module, component: str) -> None:
     """Load golden weights into a module whose keys are the official ones.
 
     The values are float32 and are cast to the module's dtype afterwards, as the goldens ask.
+
+    Args:
+        module: Changed in place.
+        component: Start of the golden names, as in ``fill_state_dict``.
     """
     shapes = {key: value.shape for key, value in module.state_dict().items()}
     module.load_state_dict(fill_state_dict(component, shapes))

@@ -69,6 +69,17 @@ MINIATURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "DeepChangeDataset/test-set-gallery/P500_C11_S3_3398.jpg",
             "DeepChangeDataset/test-set-gallery/P501_C6_S4_8229.jpg",
         ),
+        "celeb": (
+            "Celeb-reID/train/1_1_0.jpg",
+            "Celeb-reID/train/1_2_0.jpg",
+            "Celeb-reID/train/10_1_0.jpg",
+            "Celeb-reID/train/2_1_0.jpg",
+            "Celeb-reID/query/1_1_0.jpg",
+            "Celeb-reID/query/632_1_2.jpg",
+            "Celeb-reID/gallery/1_2_0.jpg",
+            "Celeb-reID/gallery/1_3_1.jpg",
+            "Celeb-reID/gallery/632_2_0.jpg",
+        ),
         "folder": (
             "train/1/c1_001.jpg",
             "train/2/c2_001.jpg",

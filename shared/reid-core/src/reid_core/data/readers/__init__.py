@@ -21,6 +21,7 @@ from reid_core.data.locate import (
     list_names,
     locate_dataset,
 )
+from reid_core.data.readers.celeb import CELEB, read_celeb
 from reid_core.data.readers.counts import CountDifference, compare_counts, count_split
 from reid_core.data.readers.csv_table import CSV_LAYOUT, read_csv
 from reid_core.data.readers.deepchange import DEEPCHANGE, read_deepchange
@@ -81,6 +82,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
             Reader(VC_CLOTHES_SC, read_vc_clothes_sc),
             Reader(VC_CLOTHES_CC, read_vc_clothes_cc),
             Reader(DEEPCHANGE, read_deepchange),
+            Reader(CELEB, read_celeb),
         )
     }
 )
@@ -89,7 +91,7 @@ DATASET_NAMES: tuple[str, ...] = (*READERS, "folder", "csv")
 """Everything that ``load_dataset`` and ``--dataset`` accept."""
 
 # What may be found in a folder unasked; the modes of VC-Clothes share one layout.
-_LAYOUTS = (LTCC, PRCC, LAST, VC_CLOTHES, DEEPCHANGE)
+_LAYOUTS = (LTCC, PRCC, LAST, VC_CLOTHES, DEEPCHANGE, CELEB)
 
 
 @dataclass(frozen=True, kw_only=True)

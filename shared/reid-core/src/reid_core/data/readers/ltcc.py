@@ -16,8 +16,8 @@ LTCC = DatasetInfo(
     name="ltcc",
     title="LTCC",
     folder="LTCC_ReID",
-    layout="train/001_1_c4_015175.png ...\nquery/*.png\ntest/*.png  (the gallery)",
-    required=("train", "query", "test"),
+    layout="train/001_1_c4_015175.png ...\nquery/*.png\ntest/*.png  (or gallery/*.png)",
+    required=("train", "query", "test or gallery"),
     probe=("query", r"[0-9]+_[0-9]+_c[0-9]+_"),
     splits=("train", "query", "gallery"),
     # Outfits: the counts that the official reader arrives at (the authors state 478 in all).
@@ -38,13 +38,18 @@ _NAME = NamePattern(
 
 
 def read_ltcc(listing: Listing) -> Mapping[str, Sequence[Sample]]:
-    """Read the three splits; outfits belong to one person (``001_1`` and ``002_1`` differ)."""
+    """Read the three splits; outfits belong to one person (``001_1`` and ``002_1`` differ).
+
+    The gallery's folder is ``test``; instructions of methods that call it ``gallery`` made copies
+    where it has that name.
+    """
+    gallery_folder = "test" if (listing.folder / "test").is_dir() else "gallery"
     train, query, gallery = (
         [
             Labelled(path, int(label["pid"]), int(label["camera"]) - 1, label["outfit"])
             for path, label in listing.images(folder, _NAME)
         ]
-        for folder in ("train", "query", "test")
+        for folder in ("train", "query", gallery_folder)
     )
     query_samples, gallery_samples = label_test(query, gallery)
     return {"train": label_train(train), "query": query_samples, "gallery": gallery_samples}

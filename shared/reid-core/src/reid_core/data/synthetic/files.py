@@ -121,7 +121,8 @@ def write_shot(job: Job, world: World, shot: Shot, folder: Path) -> Label:
 
     The folders must exist, except those of masks and faces.
     """
-    rendered = world.photograph(shot, job.spec.height)
+    aspect = job.layout.fixed_aspect
+    rendered = world.photograph(shot, job.spec.height, fixed_aspect=aspect)
     _save(rendered.image, folder / shot.path)
     if job.write_masks:
         # PNG whatever the images are: label maps must not be compressed with loss.
@@ -131,7 +132,7 @@ def write_shot(job: Job, world: World, shot: Shot, folder: Path) -> Label:
                 path = folder / kind / stem
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _save(pixels, path)
-    appearance = world.outfit(shot.pid, shot.outfit, is_shared=shot.is_shared).appearance
+    appearance = world.outfit(shot.person, shot.outfit, is_shared=shot.is_shared).appearance
     return Label(shot, appearance, rendered.face_box)
 
 

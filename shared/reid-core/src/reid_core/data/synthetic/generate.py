@@ -47,7 +47,7 @@ def synthesize(
     data set as generated. A complete one made from the same recipe is reused.
 
     Args:
-        layout: ``ltcc``, ``prcc`` or ``last``.
+        layout: ``ltcc``, ``prcc``, ``last`` or ``celeb``.
         root: Folder that is to hold the data set's own folder; made if missing.
         seed: Seed of everything, >= 0. The same seed gives the same bytes, whatever the number of
             workers, with the same versions of NumPy and Pillow.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reid_core.data.naming import SYNTHETIC_LAYOUTS, LayoutName
+from reid_core.data.readers.celeb import CELEB, MAX_PID
 from reid_core.data.readers.last import LAST
 from reid_core.data.readers.ltcc import LTCC
 from reid_core.data.readers.prcc import PRCC
@@ -28,6 +29,7 @@ class Shot:
         path: File below the data set's own folder, with forward slashes.
         split: Split that the reader puts it into.
         pid: Identity as in the file name.
+        person: Who it is; differs from ``pid`` where a data set numbers two people alike.
         outfit: Index among the outfits of the person, from 0.
         is_shared: Whether the outfit comes from the shop.
         camera: Camera, from 0.
@@ -37,6 +39,7 @@ class Shot:
     path: str
     split: str
     pid: int
+    person: int
     outfit: int
     is_shared: bool
     camera: int
@@ -51,11 +54,14 @@ class Layout:
         name: Name of its reader.
         folder: The data set's own folder.
         plan: Lists the images; depends on its arguments only.
+        fixed_aspect: Width over height of all images, which are all of one size; None where they
+            are boxes of a detector.
     """
 
     name: LayoutName
     folder: str
     plan: Callable[[SyntheticSpec, np.random.Generator], list[Shot]]
+    fixed_aspect: float | None = None
 
 
 def get_layout(name: str) -> Layout:
@@ -71,6 +77,8 @@ def get_layout(name: str) -> Layout:
             return Layout("prcc", PRCC.folder, _plan_prcc)
         case "last":
             return Layout("last", LAST.folder, _plan_last)
+        case "celeb":
+            return Layout("celeb", CELEB.folder, _plan_celeb, fixed_aspect=0.5)
     raise ConfigError(f"no synthetic layout is called {name!r}; choose {', '.join(LAYOUTS)}")
 
 
@@ -84,15 +92,25 @@ class _Roll:
         self._takes: dict[int, int] = {}
         self._shared: dict[tuple[int, int], bool] = {}
 
-    def add(self, path: str, split: str, pid: int, outfit: int, camera: int) -> None:
-        take = self._takes.setdefault(pid, 0)
-        self._takes[pid] += 1
-        if (pid, outfit) not in self._shared:
+    def add(
+        self,
+        path: str,
+        split: str,
+        pid: int,
+        outfit: int,
+        camera: int,
+        *,
+        person: int | None = None,
+    ) -> None:
+        person = pid if person is None else person
+        take = self._takes.setdefault(person, 0)
+        self._takes[person] += 1
+        if (person, outfit) not in self._shared:
             spec = self._spec
             chance = spec.train_sharing if split == "train" else spec.test_sharing
-            self._shared[pid, outfit] = bool(self._rng.uniform() < chance)
-        is_shared = self._shared[pid, outfit]
-        self.shots.append(Shot(path, split, pid, outfit, is_shared, camera, take))
+            self._shared[person, outfit] = bool(self._rng.uniform() < chance)
+        is_shared = self._shared[person, outfit]
+        self.shots.append(Shot(path, split, pid, person, outfit, is_shared, camera, take))
 
 
 def _plan_ltcc(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
@@ -181,6 +199,42 @@ def _plan_last(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
                 for camera in _cameras(spec, rng, spec.gallery_images):
                     path = f"{folder}/gallery/{pid:06d}/{name(pid, camera)}.jpg"
                     roll.add(path, f"{prefix}gallery", pid, outfit, camera)
+    return roll.shots
+
+
+def _plan_celeb(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
+    """Celeb-reID: {train,query,gallery}/<pid>_<image>_<number>.jpg; images count from 1.
+
+    Training and test number their people separately, so that a number means two people. Clothes
+    change from image to image. A query shows an outfit that the gallery lacks, so that this
+    layout's one protocol, which knows no clothes, is a change of clothes.
+    """
+    largest = max(spec.train_pids, spec.test_pids)
+    if largest > MAX_PID:
+        raise ConfigError(
+            f"{largest} people in one split do not fit into Celeb-reID's names, which count to "
+            f"{MAX_PID}; use fewer train_pids and test_pids"
+        )
+    roll = _Roll(spec, rng)
+
+    def add(split: str, pid: int, first: int, outfits: range, count: int) -> None:
+        person = pid if split == "train" else MAX_PID + pid
+        cameras = [_cameras(spec, rng, -(-count // len(outfits))) for _ in outfits]
+        for index in range(count):
+            turn, which = divmod(index, len(outfits))
+            path = f"{split}/{pid}_{first + index}_0.jpg"
+            roll.add(path, split, pid, outfits[which], cameras[which][turn], person=person)
+
+    for pid in sorted((rng.permutation(largest)[: spec.train_pids] + 1).tolist()):
+        num_outfits = _between(rng, spec.outfits)
+        add("train", pid, 1, range(num_outfits), num_outfits * spec.train_images)
+    for pid in sorted((rng.permutation(largest)[: spec.test_pids] + 1).tolist()):
+        num_outfits = _between(rng, spec.test_outfits)
+        num_hidden = -(-num_outfits // 3)  # a third of them, for queries
+        shown = range(min(num_hidden, num_outfits - 1), num_outfits)
+        num_queries = num_outfits * spec.query_images
+        add("query", pid, 1, range(num_hidden), num_queries)
+        add("gallery", pid, num_queries + 1, shown, len(shown) * spec.gallery_images)
     return roll.shots
 
 

@@ -31,7 +31,7 @@ class SyntheticSpec:
         train_images: Training images per outfit.
         query_images: Query images per outfit (LaST: per person).
         gallery_images: Gallery images per outfit.
-        cameras: Cameras, at most 12 (LaST: places).
+        cameras: Cameras, at most 12 (LaST, Celeb-reID: places).
         height: Height of the images of an average camera, pixels.
         train_sharing: Chance that an outfit of a training person comes from the shop, where many
             people buy the same clothes. The higher, the less clothes tell people apart.

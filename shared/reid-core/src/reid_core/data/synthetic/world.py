@@ -78,25 +78,33 @@ class World:
         rng = self._rng(_OWN_OUTFIT, pid, index)
         return WornOutfit(draw_outfit(rng, presentation), f"own-{pid}-{index}")
 
-    def photograph(self, shot: Shot, height: int) -> RenderedImage:
+    def photograph(
+        self, shot: Shot, height: int, *, fixed_aspect: float | None = None
+    ) -> RenderedImage:
         """Render an image.
 
         Args:
             shot: Who, wearing what, before which camera.
             height: Pixels for an average camera; others see people larger or smaller.
+            fixed_aspect: Width over height of all images, which then have this height too; None
+                for boxes as a detector draws them.
         """
         camera = self.camera(shot.camera)
-        rng = self._rng(_IMAGE, shot.pid, shot.take)
+        rng = self._rng(_IMAGE, shot.person, shot.take)
         pose = draw_pose(rng, draw_heading(rng, camera))
-        rows = round(height * camera.resolution)
+        if fixed_aspect is None:
+            rows = round(height * camera.resolution)
+            columns = round(rows * float(rng.uniform(*_BOX_ASPECT)))
+        else:
+            rows, columns = height, round(height * fixed_aspect)
         return render(
-            self.person(shot.pid),
-            self.outfit(shot.pid, shot.outfit, is_shared=shot.is_shared).outfit,
+            self.person(shot.person),
+            self.outfit(shot.person, shot.outfit, is_shared=shot.is_shared).outfit,
             camera,
             pose,
             rng,
             height=rows,
-            width=round(rows * float(rng.uniform(*_BOX_ASPECT))),
+            width=columns,
         )
 
     def _rng(self, *purpose: int) -> np.random.Generator:

@@ -1,0 +1,288 @@
+"""What every training does around its own loop: open the data, evaluate, leave the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from reid_core.commands.best import BestWeights
+from reid_core.commands.budget import open_plan, plan_training
+from reid_core.commands.console import say
+from reid_core.commands.progress import progress_bar
+from reid_core.commands.results import (
+    MethodInfo,
+    Outcome,
+    describe_dataset,
+    describe_device,
+    print_evaluation,
+    publish,
+)
+from reid_core.commands.same_data import require_same_data
+from reid_core.config import to_dict
+from reid_core.data.augment import BatchAugment
+from reid_core.data.augment_config import AugmentConfig
+from reid_core.data.fingerprint import fingerprint
+from reid_core.data.loader import EpochSampler, TrainLoader
+from reid_core.data.opening import open_dataset, open_images
+from reid_core.data.requirements import require_trainable
+from reid_core.data.sample import ReIDDataset
+from reid_core.engine.folder import METRICS_NAME
+from reid_core.engine.optimizers import num_moments
+from reid_core.engine.run import Run
+from reid_core.engine.weights import WEIGHTS_NAME, Weights, save_weights
+from reid_core.errors import ConfigError
+from reid_core.evaluation.evaluator import Evaluation, Evaluator
+from reid_core.evaluation.protocols.lookup import choose_protocols
+from reid_core.report import read_metrics
+from reid_core.training_config import TrainingConfig
+
+__all__ = [
+    "TrainingImages",
+    "evaluate_epoch",
+    "leave_results",
+    "next_epoch",
+    "open_images_of_training",
+    "open_training_data",
+    "require_epochs_left",
+]
+
+
+class TrainingImages(NamedTuple):
+    """Decoded images, ready for use.
+
+    Attributes:
+        evaluator: Of the test images.
+        loader: Of the training images.
+    """
+
+    evaluator: Evaluator
+    loader: TrainLoader
+
+
+def open_training_data(
+    run: Run, config: TrainingConfig, *, title: str, clothes: bool = False
+) -> ReIDDataset:
+    """Read the data set of a run, generated first where that is asked for, and say what it is.
+
+    Args:
+        run: The run, started with ``preset`` in its origin.
+        config: Its settings.
+        title: Name of the method, for people.
+        clothes: The method needs outfit labels.
+
+    Raises:
+        ReIDError: When the data cannot be used, are not those that the run was started on, or the
+            memory limit cannot be kept by anything.
+    """
+    open_plan("training", config.run.memory_limit, run.device, run.world)
+    show = partial(progress_bar, enabled=run.is_main)
+    with run.main_first(), show("drawing synthetic people") as progress:
+        dataset = open_dataset(config.data, progress)
+    require_trainable(dataset, clothes=clothes)
+    require_same_data(run, dataset)
+    if run.is_main:
+        say(f"{title} on {describe_dataset(dataset)}")
+        device = describe_device(run.device)
+        say(f"preset {run.origin['preset']}, {device}, run folder {run.folder}")
+    return dataset
+
+
+def open_images_of_training(
+    run: Run,
+    config: TrainingConfig,
+    dataset: ReIDDataset,
+    network: nn.Module,
+    sampler: Callable[[Sequence[int]], EpochSampler],
+) -> TrainingImages:
+    """Decode all images once, the test images first, so that bad ones are found before training.
+
+    All of the data set's splits are needed at the end; a run that would fail there fails here.
+
+    Args:
+        run: The run.
+        config: Its settings.
+        dataset: The data set.
+        network: The networks in training mode, with ``embed``; they may be on the meta device.
+        sampler: From the identities of the training images to their order in each epoch.
+
+    Raises:
+        MemoryLimitError: When the run needs more memory than it may have.
+        ImageFileError: When images are damaged (unless they are to be skipped).
+        OutputError: When the image cache cannot be written.
+    """
+    protocols = choose_protocols(dataset, config.protocols)
+    augment, scale = config.augment, _crop_scale(config.augment)
+    places = plan_training(
+        run,
+        network,
+        dataset,
+        protocols,
+        config.data,
+        limit=config.run.memory_limit,
+        batch_size=config.batch_size,
+        moments=num_moments(config.optim),
+        crop_scale=scale,
+    )
+    evaluator = Evaluator(
+        dataset,
+        protocols,
+        places.test,
+        device=run.device,
+        world=run.world,
+        mean=augment.mean,
+        std=augment.std,
+    )
+    with progress_bar("reading test images", enabled=run.is_main) as progress:
+        evaluator.open_images(progress)
+    show = progress_bar("reading training images", enabled=run.is_main)
+    with run.main_first(), show as progress:
+        images = open_images(
+            dataset.train,
+            places.train,
+            crop_scale=scale,
+            num_processes=run.world_size,
+            progress=progress,
+        )
+    samples = images.select(dataset.train)
+    loader = TrainLoader(
+        images,
+        samples,
+        sampler([sample.pid for sample in samples]),
+        BatchAugment(augment, config.data.height, config.data.width),
+        batch_size=config.batch_size,
+        device=run.device,
+        seed=config.run.seed,
+        rank=run.rank,
+    )
+    return TrainingImages(evaluator, loader)
+
+
+def _crop_scale(augment: AugmentConfig) -> float | None:
+    """Return the factor of the enlarged training images that random crops are cut from, if any."""
+    return augment.crop_scale if augment.crop_prob else None
+
+
+def evaluate_epoch(
+    run: Run, evaluator: Evaluator, embed: Callable[[Tensor], Tensor], epoch: int
+) -> Evaluation:
+    """Evaluate a network in training, log the figures and print them.
+
+    Args:
+        run: The run.
+        evaluator: From ``open_evaluator``.
+        embed: The network's ``embed``.
+        epoch: Epoch just finished, from 0; -1 before training.
+    """
+    found = evaluator(embed)
+    run.log_evaluation(epoch, found.summary())
+    if run.is_main:
+        print_evaluation("untrained" if epoch < 0 else f"epoch {epoch + 1}", found)
+    return found
+
+
+def require_epochs_left(run: Run, epochs: int) -> None:
+    """Refuse to continue a run that is further than the number of epochs asked for.
+
+    Args:
+        run: The run, with its tracked state restored.
+        epochs: Number of epochs of the whole run.
+
+    Raises:
+        ConfigError: When it is.
+    """
+    if run.position.epoch > epochs:
+        raise ConfigError(
+            f"the run in {run.folder} has finished {run.position.epoch} epochs, and "
+            f"epochs={epochs}; leave --epochs out, or give a larger number"
+        )
+
+
+def next_epoch(source: Path, finished: int | None, epochs: int, *, evaluate: str) -> int:
+    """Return the epoch that a training starts at when it goes on from an official checkpoint.
+
+    Args:
+        source: The checkpoint, for the message.
+        finished: Epoch from 0 that it finished, or None where it does not say.
+        epochs: Number of epochs of the whole run.
+        evaluate: The method's command for evaluation, for the message.
+
+    Raises:
+        ConfigError: When nothing is left to train.
+    """
+    first = 0 if finished is None else finished + 1
+    if first >= epochs:
+        raise ConfigError(
+            f"{source} has finished epoch {first}, and epochs={epochs}: nothing is left to train; "
+            f"use --epochs above {first}, or {evaluate}"
+        )
+    return first
+
+
+def leave_results(
+    run: Run,
+    method: MethodInfo,
+    config: TrainingConfig,
+    dataset: ReIDDataset,
+    evaluation: Evaluation,
+    weights: Weights,
+    best: BestWeights,
+) -> None:
+    """Write weights, results and report into the run's folder, and print the table.
+
+    Args:
+        run: The run; its main process calls this.
+        method: The method.
+        config: The run's settings.
+        dataset: The data set.
+        evaluation: Of the weights.
+        weights: Those of the test-time network that ``config.select`` asks for; the card is what
+            the method's loader must know of it.
+        best: The best evaluation on the test set.
+
+    Raises:
+        OutputError: When a file cannot be written.
+    """
+    metrics = read_metrics(run.folder / METRICS_NAME)
+    earlier = [record for record in metrics if record["kind"] == "eval" and record["epoch"] == -1]
+    seconds = sum(record["timing"]["seconds"] for record in metrics if record["kind"] == "train")
+    preset, best_on_test = run.origin["preset"], best.state_dict()
+    details = {
+        "preset": preset,
+        "seed": config.run.seed,
+        "epochs": config.epochs,
+        "selected": config.select,
+        "best_on_test": best_on_test,
+    }
+    kept = f"best on the TEST set (epoch {best_on_test['epoch'] + 1})"
+    outcome = Outcome(
+        evaluation=evaluation,
+        stage="trained",
+        dataset=dataset,
+        earlier=earlier[0]["results"] if earlier else {},
+        details=details,
+        facts={
+            "preset": preset,
+            "weights": "last epoch" if config.select == "last" else kept,
+            "device": describe_device(run.device),
+            "training": f"{seconds:,.0f} s in {config.epochs} epochs",
+        },
+        metrics=metrics,
+        config=to_dict(config),
+        command=run.origin["command"],
+    )
+    card = {
+        **weights.card,
+        "dataset": dataset.name,
+        "synthetic": dataset.synthetic,
+        "fingerprint": fingerprint(dataset),
+        **details,
+        "results": evaluation.summary(),
+    }
+    files = [save_weights(run.folder / WEIGHTS_NAME, weights.state_dict, card)]
+    files += publish(run.folder, method, outcome)
+    for path in files:
+        say(f"wrote {path}")

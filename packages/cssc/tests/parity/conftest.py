@@ -11,6 +11,15 @@ from reid_core.testing.golden import fill_images
 HEIGHT, WIDTH = 384, 192  # golden README
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Compute as the golden numbers were made; float32 sums differ with the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def golden_images(golden):
     """Return a function from the end of an input's name and a count to images."""

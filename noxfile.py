@@ -106,11 +106,15 @@ def build(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *map(str, sorted((ROOT / "dist").iterdir())))
 
 
-@nox.session(requires=["build"], tags=["dist"], default=False)
+@nox.session(requires=["build"], tags=["dist"], reuse_venv=False, default=False)
 @nox.parametrize("package", list(METHODS))
 def wheel(session: nox.Session, package: str) -> None:
     """Install a method from dist/ alone into an empty environment and train a few steps."""
-    session.install("--find-links", "dist", f"reid-{package}")
+    # uv's cache knows a wheel by its folder and version, and would install what an earlier build
+    # of the same version left there.
+    fresh = [f"--refresh-package=reid-{name}" for name in PACKAGES]
+    cached = fresh if session.venv_backend == "uv" else []
+    session.install(*cached, "--find-links", "dist", f"reid-{package}")
     session.chdir(session.create_tmp())
     run = Path("wheel-run")
     shutil.rmtree(run, ignore_errors=True)

@@ -10,8 +10,8 @@ from reid_cssc.model import SMR
 
 TOLERANCE = 1e-5  # golden README
 
-# Sizes of the golden blocks (golden README); the map is (6, 16, H, 3).
-NUM_CHANNELS, PART_DIM, REDUCTION, NUM_PIDS = 16, 4, 4, 7
+# Sizes of the golden blocks that no array shows (golden README); the map is (B, C, H, 3).
+PART_DIM, REDUCTION, WIDTH = 4, 4, 3
 CASES = [(pooling, height) for pooling in ("avg", "max") for height in (24, 26)]
 
 
@@ -30,16 +30,16 @@ def case(request, golden, arrays):
     """The block, its input with a gradient, everything computed, and the golden prefix."""
     pooling, height = request.param
     name = f"{pooling}_h{height}"
+    count, num_channels = arrays[f"smr_{name}_g"].shape
     block = SMR(
-        NUM_CHANNELS,
+        num_channels,
         pooling=pooling,
-        num_pids=NUM_PIDS,
+        num_pids=arrays[f"smr_{name}_y"].shape[1],
         part_dim=PART_DIM,
         reduction=REDUCTION,
     )
     fill_module(block, "smr_unit")
-    count = len(arrays[f"smr_{name}_g"])
-    shape = (count, NUM_CHANNELS, height, 3)
+    shape = (count, num_channels, height, WIDTH)
     feature_map = torch.from_numpy(fill(golden.input_name(f"smr.x_{name}"), shape))
     feature_map.requires_grad_()
     out = block.train()(feature_map)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from reid_core.data.array_rows import stored_file
 from reid_core.data.sample import ReIDDataset
 
 __all__ = ["fingerprint"]
@@ -36,6 +37,6 @@ def _name(path: Path, root: Path) -> str:
 def _size(path: Path) -> int:
     """Return the size in bytes; -1 where the file is gone (reading it says what is wrong)."""
     try:
-        return path.stat().st_size
+        return stored_file(path).stat().st_size
     except OSError:
         return -1

@@ -258,8 +258,8 @@ def as_markdown(results: Sequence[Result]) -> str:
         "",
         "Synthetic features (D = 2048). Interleaved rounds in fresh processes, median times. "
         "Memory is the peak beyond the process and the features, given distances included; "
-        "resident is the whole process. Ratios are ours to theirs (lower is better); same is the share of "
-        "images whose cluster is ours, image for image.",
+        "resident is the whole process. Ratios are ours to theirs (lower is better); same is the "
+        "share of images whose cluster is ours, image for image.",
         "",
         *(f"Measured on {text}." for text in dict.fromkeys(one.machine for one in results)),
         "",

@@ -73,8 +73,7 @@ def run_scipy(distances: Scores, num_clusters: int) -> Integers:
     """Run SciPy's linkage on a condensed vector."""
     from scipy.cluster.hierarchy import fcluster, linkage
 
-    labels: Integers = fcluster(linkage(distances, "average"), num_clusters, "maxclust")
-    return labels
+    return fcluster(linkage(distances, "average"), num_clusters, "maxclust").astype(np.int64)
 
 
 def run_fastcluster(distances: Scores, num_clusters: int) -> Integers:
@@ -83,7 +82,7 @@ def run_fastcluster(distances: Scores, num_clusters: int) -> Integers:
     from scipy.cluster.hierarchy import fcluster
 
     merges = fastcluster.linkage(distances, "average", preserve_input=False)
-    labels: Integers = fcluster(merges, num_clusters, "maxclust")
+    labels: Integers = fcluster(merges, num_clusters, "maxclust").astype(np.int64)
     return labels
 
 

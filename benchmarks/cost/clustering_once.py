@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -24,9 +23,6 @@ from reid_core.evaluation import RerankConfig, rerank_set
 from reid_iics.clustering import number_by_appearance
 from reid_iics.pair_distances import put_reranked
 from reid_iics.similarity import mixed_distances
-
-# Short work is repeated until this much time has passed; its median counts.
-MIN_SECONDS = 1.0
 
 RERANKING = RerankConfig(normalization="min_max")
 
@@ -79,21 +75,16 @@ def measure(spec: ClusteringSpec, folder: Path) -> dict[str, Any]:
         one for one in CONTESTANTS if (one.name, one.part) == (spec.contestant, spec.part)
     )
     contestant.run(contestant.prepare(load(folder / "small", contestant)), 8)  # imports, threads
-    seconds: list[float] = []
-    while sum(seconds) < MIN_SECONDS:
-        given = contestant.prepare(load(folder, contestant))
-        with PeakMemory(torch.device("cpu")) as peak:
-            begin = time.perf_counter()
-            labels = contestant.run(given, spec.num_clusters)
-            seconds.append(time.perf_counter() - begin)
-        if len(seconds) == 1:
-            figures = {"memory": peak.memory, "resident": peak.resident}
-        distances = 0 if isinstance(given, tuple) else int(given.nbytes)
-        del given
+    given = contestant.prepare(load(folder, contestant))
+    with PeakMemory(torch.device("cpu")) as peak:
+        begin = time.perf_counter()
+        labels = contestant.run(given, spec.num_clusters)
+        seconds = time.perf_counter() - begin
     return {
-        "seconds": statistics.median(seconds),
-        "distances": distances,
-        **figures,
+        "seconds": seconds,
+        "memory": peak.memory,
+        "resident": peak.resident,
+        "distances": 0 if isinstance(given, tuple) else int(given.nbytes),
         "num_clusters": int(labels.max()) + 1,
         "agreement": agreement(labels, folder / f"{spec.part}.npy", spec.contestant == OURS),
     }

@@ -133,7 +133,10 @@ def mixed_distances(
 def _inverse_norms(features: Tensor) -> Tensor:
     """Return (N,) float32, one over the length of each row, 0 for a row of zeros."""
     norms = torch.cat(
-        [torch.linalg.vector_norm(in_float64(rows), dim=1) for rows in features.split(_NORM_ROWS)]
+        [
+            torch.linalg.vector_norm(in_float64(features[start : start + _NORM_ROWS]), dim=1)
+            for start in range(0, max(1, len(features)), _NORM_ROWS)
+        ]
     )
     finite = torch.isfinite(norms)
     if not finite.all():

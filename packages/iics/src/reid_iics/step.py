@@ -18,26 +18,28 @@ from reid_iics.model import IICS, Head, Heads
 
 __all__ = ["InterStep", "IntraStep", "build_optimizer"]
 
-_BACKBONE_FACTOR = 0.1  # official: learning rate of the backbone over that of the heads
 _MOMENTUM = 0.9  # official, whatever its flag says
 
 Autocast = Callable[[], AbstractContextManager[object]]
 Synchronize = Callable[[Iterable[nn.Parameter]], None]
 
 
-def build_optimizer(model: IICS, heads: nn.Module, *, lr: float, weight_decay: float) -> SGD:
+def build_optimizer(
+    model: IICS, heads: nn.Module, *, lr: float, weight_decay: float, backbone_factor: float = 0.1
+) -> SGD:
     """Build the optimiser of a stage: SGD with momentum 0.9, not Nesterov's.
 
     Weight decay is on everything trained, normalisation and mixing weights included (official).
 
     Args:
-        model: The backbone; trained with a tenth of the learning rate.
+        model: The backbone.
         heads: Those of the stage; their frozen shifts are left out.
         lr: Learning rate of the heads, constant; see ``reid_iics.schedule.inter_lr``.
         weight_decay: L2 weight decay, 5e-4 in the official code.
+        backbone_factor: Learning rate of the backbone as a share of ``lr``; official value.
     """
     groups = [
-        {"params": _trained(model), "lr": lr * _BACKBONE_FACTOR},
+        {"params": _trained(model), "lr": lr * backbone_factor},
         {"params": _trained(heads), "lr": lr},
     ]
     return SGD(groups, lr=lr, momentum=_MOMENTUM, weight_decay=weight_decay)

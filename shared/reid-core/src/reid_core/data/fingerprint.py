@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from reid_core.data.archives import stamp
 from reid_core.data.array_rows import stored_file
 from reid_core.data.sample import ReIDDataset
 
@@ -15,8 +16,9 @@ def fingerprint(dataset: ReIDDataset) -> str:
     """Return 16 hexadecimal digits that depend on the data set's files and labels.
 
     Hashed (SHA-256) are, for each sample in sorted order: split, path below the data set's folder,
-    file size, pid, camid and clothes_id. Where the folder lies does not matter, nor the order of
-    the samples; file contents are represented by their size, so it takes seconds, not minutes.
+    file size, pid, camid and clothes_id. Where the folder lies does not matter (an archive counts
+    as the folder that it holds), nor the order of the samples; file contents are represented by
+    their size, so it takes seconds, not minutes.
     """
     lines = sorted(
         f"{split}\t{_name(sample.path, dataset.root)}\t{_size(sample.path)}\t"
@@ -37,6 +39,6 @@ def _name(path: Path, root: Path) -> str:
 def _size(path: Path) -> int:
     """Return the size in bytes; -1 where the file is gone (reading it says what is wrong)."""
     try:
-        return stored_file(path).stat().st_size
+        return stamp(stored_file(path))[0]
     except OSError:
         return -1

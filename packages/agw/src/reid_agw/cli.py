@@ -163,7 +163,10 @@ def _protocols(found: Mapping[str, str]) -> list[str]:
     if dataset not in (None, "sysu"):
         without_effect("--mode", f"it belongs to --dataset sysu, not to {dataset}")(mode)
         return []
-    return ["--protocols", _MODES[mode]]
+    # Without its first part where the data set is still to be found: in full it would be evaluated
+    # on any that has such cameras (LLCM).
+    name = _MODES[mode]
+    return ["--protocols", name if dataset else name.partition("/")[2]]
 
 
 _COMMANDS = Method(

@@ -90,7 +90,10 @@ def read_llcm(listing: Listing) -> Mapping[str, Sequence[Sample]]:
 def _read_test(listing: Listing, name: str, ids: frozenset[int]) -> list[Labelled]:
     below = f"test_{name}"
     matches = map(_CAMERA_FOLDER.match, list_names(listing.folder / below))
-    cameras = sorted(int(match[1]) for match in matches if match)
+    # Camera 3 has no infrared images; a copy may have an empty folder for it.
+    cameras = sorted(
+        int(match[1]) for match in matches if match and list_names(listing.folder / below / match[0])
+    )
     if not cameras:
         folder = listing.folder / below
         raise DatasetError(

@@ -116,7 +116,7 @@ def test_a_mode_belongs_to_sysu_whatever_data_set_is_found():
     """LLCM has cameras of the same numbers, so the full name would be evaluated there."""
     (name,) = parsed("--data", "R", "--mode", "all", found="llcm").config.protocols
     assert get_protocol(name, "sysu").name == "sysu/all_search"
-    with pytest.raises(ProtocolError, match="no protocol is called"):
+    with pytest.raises(ProtocolError, match="Accepted: llcm/ir2vis"):
         get_protocol(name, "llcm")
 
 

@@ -101,6 +101,7 @@ def test_images_are_accepted_where_nothing_else_can_be_meant():
         (("--dataset", "regdb", "--tvsearch"), ("regdb/thermal_to_visible",)),
         (("--dataset", "llcm", "--mode", "all", "--tvsearch"), ()),
         (("--dataset", "regdb", "--mode", "all"), ()),
+        (("--dataset", "regdb", "--mode", "all", "--tvsearch"), ("regdb/thermal_to_visible",)),
         (("--dataset", "sysu", "--tvsearch", "--mode", "indoor"), ("sysu/indoor_search",)),
     ],
 )
@@ -110,6 +111,19 @@ def test_mode_and_direction_choose_protocols_of_their_data_sets(args, protocols)
     found = chosen[chosen.index("--protocol") + 1 :] if protocols else []
     assert tuple(found) == protocols
     assert "--protocols" not in chosen
+
+
+@pytest.mark.parametrize(
+    ("data", "flags", "protocols"),
+    [
+        ("synthetic", ["--mode", "all"], ["sysu/all_search"]),
+        ("synthetic:llcm", ["--mode", "all"], []),
+        ("synthetic:regdb", ["--mode", "indoor", "--tvsearch"], ["regdb/thermal_to_visible"]),
+    ],
+)
+def test_a_synthetic_data_set_is_known_by_its_name(data, flags, protocols):
+    args = combine_flags(["--data", data, *flags])
+    assert args == ["--data", data, *(["--protocols", *protocols] if protocols else [])]
 
 
 def test_a_mode_belongs_to_sysu_whatever_data_set_is_found():

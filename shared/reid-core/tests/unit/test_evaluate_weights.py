@@ -169,7 +169,11 @@ def test_the_trial_is_that_of_the_weights(run, regdb, weights, caplog):
     caplog.clear()
     assert run(unknown, regdb)[0]["weights"]["trial"] == 1
     assert "does not say on which trial of regdb it was trained" in caplog.text
+    elsewhere = weights / "sysu-3.json"
+    elsewhere.write_text('{"dataset": "sysu"}', encoding="utf-8")
     caplog.clear()
+    assert run(elsewhere, regdb)[0]["weights"]["trial"] == 1
+    assert "does not say" not in caplog.text
     assert run(unknown, regdb, trial=3)[0]["weights"]["trial"] == 3
     assert "does not say" not in caplog.text
     one, _ = run(weights / "net-{trial}.json", regdb, trial=3)

@@ -129,7 +129,8 @@ def merge_evaluations(evaluations: Sequence[Evaluation]) -> Evaluation:
 def _load_one(load: Load, weights: Path, dataset: str, trial: int | None) -> Iterator[TrialNetwork]:
     loaded = load(weights)
     trained = _trained_on(loaded, dataset)
-    if trial is None and trained is None and has_trials(dataset):
+    elsewhere = loaded.card.get("dataset") not in (None, dataset)
+    if trial is None and trained is None and not elsewhere and has_trials(dataset):
         logger.warning(
             "%s does not say on which trial of %s it was trained; it is evaluated on trial 1. If "
             "that is another one, people of its training set are tested: choose with --trial N",

@@ -21,11 +21,11 @@ nox.options.sessions = ["lint", "typecheck", "imports", "tests"]
 
 ROOT = Path(__file__).parent
 CORE = Path("shared/reid-core")
-METHODS = ("aim", "cssc")
+METHODS = ("aim", "cssc", "agw")
 PACKAGES = {"core": CORE, **{name: Path("packages", name) for name in METHODS}}
 WORKSPACE = nox.project.load_toml("pyproject.toml")
 SOURCES = [f"{path.as_posix()}/src" for path in PACKAGES.values()]
-DATASETS = ("ltcc", "prcc", "celeb")
+DATASETS = ("ltcc", "prcc", "celeb", "sysu", "regdb", "llcm")
 MEASUREMENTS = ("evaluation", "reranking")
 
 

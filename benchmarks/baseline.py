@@ -37,6 +37,7 @@ from reid_core.config import DataConfig, OptimConfig, RunConfig, require, to_dic
 from reid_core.data.augment_config import AugmentConfig
 from reid_core.data.naming import name_dataset
 from reid_core.data.readers import DATASET_NAMES
+from reid_core.data.sample import Sample
 from reid_core.data.samplers import DistinctIdentitySampler
 from reid_core.engine import (
     Run,
@@ -158,7 +159,8 @@ def train(config: BaselineConfig, *, preset: str, command: str, resume: bool) ->
         with torch.device("meta"):
             outline = Baseline(config, dataset.num_pids, "none")
 
-        def order(pids: Sequence[int]) -> DistinctIdentitySampler:
+        def order(samples: Sequence[Sample]) -> DistinctIdentitySampler:
+            pids = [sample.pid for sample in samples]
             batches = (config.batch_size, config.num_instances)
             return DistinctIdentitySampler(
                 pids, *batches, config.run.seed, run.rank, run.world_size
@@ -177,7 +179,7 @@ def train(config: BaselineConfig, *, preset: str, command: str, resume: bool) ->
             INFO.name, __version__, network=network, data=config.data, augment=config.augment
         )
         if run.position == (0, 0):
-            evaluate_epoch(run, evaluator, model.embed, -1)
+            evaluate_epoch(run, evaluator, model, -1)
         require_epochs_left(run, config.epochs)
         for epoch in run.epochs(config.epochs):
             loader.set_epoch(epoch)
@@ -197,11 +199,11 @@ def train(config: BaselineConfig, *, preset: str, command: str, resume: bool) ->
                 run.record({"loss": loss.detach(), **_detached(terms)}, batch)
             schedule.step()
             if run.should_evaluate(epoch, config.epochs):
-                found = evaluate_epoch(run, evaluator, model.embed, epoch)
+                found = evaluate_epoch(run, evaluator, model, epoch)
                 best.offer(found, epoch, Weights(model.state_dict(), card))
         if config.select == "best":
             model.load_state_dict(best.weights())
-        evaluation = evaluator(model.embed)
+        evaluation = evaluator(model)
         if run.is_main:
             weights = Weights(model.state_dict(), card)
             leave_results(run, INFO, config, dataset, evaluation, weights, best)

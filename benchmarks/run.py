@@ -4,6 +4,9 @@ A plain baseline, which is no package, takes part through the script beside this
 
     python benchmarks/run.py ltcc --data ROOT [--methods aim] [--seeds 3] [--preset paper]
 
+A data set that has several divisions into training and test people (RegDB: 10 trials) is trained
+once per division, as its published figures are means over all of them.
+
 Started by ``nox -s benchmark-ltcc -- --data ROOT``. Uses the installed commands only, so that what
 is measured is what users get. Each run leaves its folder below ``--out``; a finished run is not
 repeated, so an interrupted benchmark continues where it was. The results go to
@@ -21,6 +24,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +51,11 @@ def main(argv: Sequence[str]) -> int:
         stats = ["reid-data", "stats", "--data", options.data, "--dataset", options.dataset]
         if subprocess.run(stats).returncode:
             return 2
+    seeds, trials = range(1, options.seeds + 1), choose_trials(options, matrix, synthetic)
     records = []
     for row in rows:
-        for seed in range(1, options.seeds + 1):
-            record = run_cell(row, seed, options, synthetic)
+        for seed, trial in product(seeds, trials):
+            record = run_cell(row, seed, trial, options, synthetic)
             if record is None:
                 return 1
             records.append(record)
@@ -72,6 +77,11 @@ def parse(argv: Sequence[str], matrix: Mapping[str, Any]) -> argparse.Namespace:
     parser.add_argument("--data", help="the data set's folder or its parent, or `synthetic`")
     parser.add_argument("--methods", type=lambda text: text.split(","), help="e.g. aim,cssc")
     parser.add_argument("--seeds", type=int, default=1, help="runs per method (default: 1)")
+    parser.add_argument(
+        "--trials",
+        type=int,
+        help="divisions of a data set that has several (default: all; 1 if synthetic)",
+    )
     parser.add_argument("--preset", help="paper or demo; default: paper (demo if synthetic)")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="run folders")
     parser.add_argument(
@@ -88,7 +98,20 @@ def parse(argv: Sequence[str], matrix: Mapping[str, Any]) -> argparse.Namespace:
         )
     if options.seeds < 1:
         parser.error(f"--seeds {options.seeds} must be at least 1")
+    most = matrix["datasets"][options.dataset].get("trials", 1)
+    if options.trials is not None and not 1 <= options.trials <= most:
+        parser.error(f"--trials {options.trials} must lie in 1..{most} for {options.dataset}")
     return options
+
+
+def choose_trials(
+    options: argparse.Namespace, matrix: Mapping[str, Any], synthetic: bool
+) -> Sequence[int | None]:
+    """Return the divisions to train on, from 1; a None for a data set without."""
+    most = matrix["datasets"][options.dataset].get("trials")
+    if most is None:
+        return [None]
+    return range(1, (options.trials or (1 if synthetic else most)) + 1)
 
 
 def explain_missing_data(dataset: str) -> int:
@@ -103,13 +126,18 @@ def explain_missing_data(dataset: str) -> int:
 
 
 def run_cell(
-    row: Mapping[str, Any], seed: int, options: argparse.Namespace, synthetic: bool
+    row: Mapping[str, Any],
+    seed: int,
+    trial: int | None,
+    options: argparse.Namespace,
+    synthetic: bool,
 ) -> Record | None:
     """Train and evaluate one method once, unless that was done before."""
     method, dataset = row["method"], row["dataset"]
     preset = options.preset or ("demo" if synthetic else row["preset"])
     kind = "synthetic" if synthetic else "real"
-    folder = options.out / f"{dataset}-{kind}" / f"{method}-{preset}-seed{seed}"
+    suffix = "" if trial is None else f"-trial{trial}"
+    folder = options.out / f"{dataset}-{kind}" / f"{method}-{preset}-seed{seed}{suffix}"
     results = folder / "results.json"
     if not results.is_file():
         command = training_command(row)
@@ -118,12 +146,14 @@ def run_cell(
         else:
             command += ["--data", options.data, "--seed", str(seed)]
             command += ["--dataset", dataset, "--preset", preset, "--out", str(folder)]
+            command += [] if trial is None else ["--data.trial", str(trial)]
         print(f"$ {shlex.join([*command, *options.overrides])}", flush=True)
         if subprocess.run([*command, *options.overrides]).returncode:
             print(f"{method} failed; see the message above", file=sys.stderr)
             return None
     record: Record = json.loads(results.read_text(encoding="utf-8"))
-    return {"method": method, "dataset": dataset, "preset": preset, "seed": seed, **record}
+    cell = {"method": method, "dataset": dataset, "preset": preset, "seed": seed, "trial": trial}
+    return {**cell, **record}
 
 
 def training_command(row: Mapping[str, Any]) -> list[str]:
@@ -139,7 +169,7 @@ def print_table(
     records: Sequence[Record],
     synthetic: bool,
 ) -> None:
-    """Print mean +- standard deviation over seeds beside the published figures."""
+    """Print mean +- standard deviation over seeds and trials beside the published figures."""
     note = "SYNTHETIC DATA, not comparable with the published rows" if synthetic else "percent"
     table = Table(title=f"{dataset['title']} ({note})", title_justify="left")
     for name in ("method", "protocol", "rank-1", "mAP", "published rank-1", "published mAP"):
@@ -156,7 +186,7 @@ def print_table(
                 *("-" if published is None else f"{published[name]:.1f}" for name in SHOWN),
             )
     console = Console()
-    console.width = max(console.width, 100)
+    console.width = max(console.width, 110)
     console.print(table)
 
 

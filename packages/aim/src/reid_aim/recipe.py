@@ -27,7 +27,7 @@ from reid_core.commands.training import (
 )
 from reid_core.config import OptimConfig, to_dict
 from reid_core.data.batching import check_batching
-from reid_core.data.sample import ReIDDataset, pid2clothes
+from reid_core.data.sample import ReIDDataset, Sample, pid2clothes
 from reid_core.data.samplers import IdentityChunkSampler
 from reid_core.engine import Run, Weights, average_gradients, build_schedule
 from reid_core.errors import CheckpointError
@@ -98,7 +98,7 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
             best=best,
         )
         if run.position == (0, 0) and config.start_from is None:
-            evaluate_epoch(run, evaluator, model.embed, -1)
+            evaluate_epoch(run, evaluator, model, -1)
         require_epochs_left(run, config.epochs)
 
         card = aim_card(config, model.model)
@@ -112,22 +112,23 @@ def train(config: AIMConfig, *, preset: str = "", command: str = "", resume: boo
                 schedule.step()
             if run.should_evaluate(epoch, config.epochs):
                 evaluation = None  # the features of the one before
-                evaluation = evaluate_epoch(run, evaluator, model.embed, epoch)
+                evaluation = evaluate_epoch(run, evaluator, model, epoch)
                 best.offer(evaluation, epoch, Weights(model.model.state_dict(), card))
 
         if config.select == "best":
             model.model.load_state_dict(best.weights())
             evaluation = None
         if evaluation is None:  # the weights are not those evaluated last
-            evaluation = evaluator(model.embed)
+            evaluation = evaluator(model)
         if run.is_main:
             weights = Weights(model.model.state_dict(), card)
             leave_results(run, AIM_INFO, config, dataset, evaluation, weights, best)
         return run.folder
 
 
-def order_images(config: AIMConfig, run: Run, pids: Sequence[int]) -> IdentityChunkSampler:
-    """Return the official order of training images of these identities."""
+def order_images(config: AIMConfig, run: Run, samples: Sequence[Sample]) -> IdentityChunkSampler:
+    """Return the official order of the training images."""
+    pids = [sample.pid for sample in samples]
     return IdentityChunkSampler(
         pids, config.num_instances, config.run.seed, run.rank, run.world_size
     )

@@ -20,7 +20,7 @@ from reid_core.commands.training import (
 )
 from reid_core.config import to_dict
 from reid_core.data.batching import check_distinct_batching
-from reid_core.data.sample import ReIDDataset
+from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.data.samplers import DistinctIdentitySampler
 from reid_core.engine import Run, Weights, average_gradients, build_schedule
 from reid_core.engine.optimizers import build_optimizer
@@ -89,7 +89,7 @@ def train(config: CSSCConfig, *, preset: str = "", command: str = "", resume: bo
         best = BestWeights(run, "cssc", keep=config.select == "best")
         run.track(model=model, optimizer=optimizer, schedule=schedule, best=best)
         if run.position == (0, 0) and config.start_from is None:
-            evaluate_epoch(run, evaluator, model.embed, -1)
+            evaluate_epoch(run, evaluator, model, -1)
         require_epochs_left(run, config.epochs)
 
         card = cssc_card(config, model)
@@ -102,7 +102,7 @@ def train(config: CSSCConfig, *, preset: str = "", command: str = "", resume: bo
             schedule.step()
             if run.should_evaluate(epoch, config.epochs):
                 evaluation = None  # the features of the one before
-                evaluation = evaluate_epoch(run, evaluator, model.embed, epoch)
+                evaluation = evaluate_epoch(run, evaluator, model, epoch)
                 best.offer(evaluation, epoch, Weights(model.inference_state(), card))
 
         if config.select == "best":
@@ -110,17 +110,19 @@ def train(config: CSSCConfig, *, preset: str = "", command: str = "", resume: bo
             model.load_state_dict({**model.state_dict(), **best.weights()})
             evaluation = None
         if evaluation is None:  # the weights are not those evaluated last
-            evaluation = evaluator(model.embed)
+            evaluation = evaluator(model)
         if run.is_main:
             weights = Weights(model.inference_state(), card)
             leave_results(run, CSSC_INFO, config, dataset, evaluation, weights, best)
         return run.folder
 
 
-def order_images(config: CSSCConfig, run: Run, pids: Sequence[int]) -> DistinctIdentitySampler:
-    """Return the official order of training images of these identities."""
+def order_images(
+    config: CSSCConfig, run: Run, samples: Sequence[Sample]
+) -> DistinctIdentitySampler:
+    """Return the official order of the training images."""
     return DistinctIdentitySampler(
-        pids,
+        [sample.pid for sample in samples],
         config.batch_size,
         config.num_instances,
         config.run.seed,

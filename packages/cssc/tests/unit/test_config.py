@@ -57,8 +57,9 @@ def test_the_demo_has_every_stage_of_the_paper():
     assert 0 < max(config.optim.milestones) < config.epochs
 
 
-def test_every_data_set_can_be_trained_on():
-    assert set(DATASETS) == set(DATASET_NAMES)
+def test_every_data_set_of_one_modality_can_be_trained_on():
+    across_modalities = {"sysu", "regdb", "llcm"}
+    assert set(DATASETS) == set(DATASET_NAMES) - across_modalities
 
 
 def test_published_figures_belong_to_protocols_and_stand_in_the_matrix():

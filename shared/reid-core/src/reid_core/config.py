@@ -14,6 +14,8 @@ from reid_core.memory import parse_size
 
 __all__ = [
     "DataConfig",
+    "FlipTest",
+    "Interpolation",
     "OptimConfig",
     "RunConfig",
     "from_dict",
@@ -23,6 +25,16 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+"""Filter with which images are resized, as Pillow names them."""
+
+FlipTest = Literal["sum", "mean", "none"]
+"""What becomes of the mirror image mx of an image x at test time; f is the network.
+
+``sum``: normalize(f(x) + f(mx)); ``mean``: normalize(normalize(f(x)) + normalize(f(mx))), as CAJ
+(Ye et al., ICCV 2021) does; ``none``: normalize(f(x)).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +46,20 @@ class DataConfig:
     `synthetic:prcc`) makes and uses the built-in miniature."""
     dataset: str = "ltcc"
     """Name of the data set; `reid-data list` shows all."""
+    trial: int = 1
+    """Which division into training and test people, from 1, of a data set that has several
+    (RegDB: 1 to 10)."""
+    prefer_arrays: bool = False
+    """Take SYSU-MM01's training images from the official pre-processed arrays even where the
+    image files are there."""
     synthetic_size: Literal["tiny", "demo", "full"] = "demo"
     """How many people and images a synthetic data set has."""
     height: int = 384
     """Image height in pixels after resizing."""
     width: int = 192
     """Image width in pixels after resizing."""
+    interpolation: Interpolation = "bilinear"
+    """Filter with which images are resized, as in Pillow."""
     cache: Literal["auto", "memory", "disk"] = "auto"
     """Where decoded images are kept: RAM, a memory-mapped file, or RAM while they need less than
     a quarter of it (or of the memory limit)."""
@@ -49,9 +69,12 @@ class DataConfig:
     """Leave damaged images out and count them, instead of stopping at the first."""
     test_batch_size: int = 128
     """Images per batch when features are extracted."""
+    flip: FlipTest = "sum"
+    """Mirror images at test time: `sum` of both features, `mean` of both at length 1, `none`."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require(self.trial >= 1, f"data.trial={self.trial} must be at least 1")
         require(self.height >= 32, f"data.height={self.height} is too small; use 32 or more pixels")
         require(self.width >= 16, f"data.width={self.width} is too small; use 16 or more pixels")
         require(

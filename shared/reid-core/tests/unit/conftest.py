@@ -10,8 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def networks() -> SimpleNamespace:
+    """The classes of ``tiny_networks.py``."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_networks.py"))))
 
 
 @pytest.fixture(scope="session")

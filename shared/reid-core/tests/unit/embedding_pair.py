@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from reid_core.data.loader import EvaluationBatch
+from reid_core.data.evaluation_loader import EvaluationBatch
 from reid_core.engine import process_group, read_world
 from reid_core.evaluation import extract_features, features, own_share
 
@@ -17,6 +17,11 @@ WEIGHT = torch.randn(24, 7, generator=torch.Generator().manual_seed(0))
 
 def embed(images):
     return images.flatten(1) @ WEIGHT
+
+
+def embed_each(images):
+    features = embed(images)
+    return torch.stack([features, features**3], dim=1)
 
 
 def batches(images, rows, skipped):
@@ -40,7 +45,9 @@ def extract(rank: int, world_size: int) -> dict[str, torch.Tensor]:
         ("second process has none", 20, range(10, 20)),
     ]:
         rows = own_share(count, BATCH, rank, world_size)
-        results[name] = extract_features(embed, batches(images, rows, skipped), num_images=count)
+        for kind, function in (("", embed), (", two features", embed_each)):
+            parts = batches(images, rows, skipped)
+            results[name + kind] = extract_features(function, parts, num_images=count)
     return results
 
 

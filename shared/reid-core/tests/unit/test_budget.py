@@ -103,6 +103,23 @@ def test_evaluation_counts_features_ranking_and_images(plan):
     assert parts(budget, "while re-ranking") == {}
 
 
+def test_every_feature_of_every_image_is_counted(plan):
+    class Two(Network):
+        cross_modal = True
+        feature_names = ("fc", "pool")
+
+        def embed_each(self, images, infrared):
+            return torch.stack([self(images), self(images)], dim=1)
+
+    budget = plan()
+    add_evaluation(budget, Two(), SPLITS, [PROTOCOL], DATA, device=CPU, world=World())
+    assert parts(budget, "")["features of the test images"] == 2 * 4 * 100 * 6
+    # One protocol after the other, and one feature after the other.
+    assert parts(budget, "while ranking") == {
+        "comparison of all images": ranking_bytes(10, 90, 6, torch.get_num_threads())
+    }
+
+
 def test_several_processes_exchange_features_and_share_a_file(plan):
     budget, world = plan(), World(world_size=4, local_world_size=4)
     data = add_evaluation(budget, Network(), SPLITS, [PROTOCOL], DATA, device=CPU, world=world)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reid_core.data import READERS
@@ -83,6 +85,37 @@ def test_stats_shows_that_celeb_has_neither_outfits_nor_cameras(
     assert ["gallery", "3", "2", "-", "-", "11,006", "420"] in rows
 
 
+def test_stats_counts_each_modality(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_miniature("sysu", tmp_path)
+    assert run("stats", "--data", str(tmp_path)) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["train", "6", "2", "-", "5", "34,167", "395"] in rows
+    assert ["train", "(infrared)", "3", "2", "-", "2", "11,909", "395"] in rows
+    assert ["test", "(visible)", "5", "2", "-", "4", "6,775", "96"] in rows
+
+
+def test_stats_has_a_row_for_each_split_of_a_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = write_miniature("regdb", tmp_path)
+    for table in (own / "idx").glob("*_[13-9].txt"):
+        table.unlink()
+    assert run("stats", "--data", str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines()]
+    names = [row[0] for row in rows if row and row[0].startswith(("train", "test"))]
+    assert names == ["train_2", "train_10", "test_2", "test_10"]
+    assert ["test_10", "8", "2", "-", "2", "4,120", "206"] in rows
+    assert "note: lists of 2 of 10 trials are there: 2, 10" in out
+
+
+def test_list_shows_one_trial_for_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "regdb") == 0
+    out = capsys.readouterr().out
+    assert "train_1 4,120, test_1 4,120 and so on, 10 trials" in out
+    assert "idx/train_visible_1.txt" in out
+
+
 def test_healthy_data_pass_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_healthy(tmp_path)
     assert run("check", "--data", str(tmp_path)) == 0
@@ -141,6 +174,36 @@ def test_check_finds_queries_without_a_match(tmp_path: Path) -> None:
     (problem,) = check_dataset("folder", tmp_path).problems
     assert problem.what.startswith("no image of query has a gallery image of the same person")
     assert "leave the camera out" in problem.fix
+
+
+def test_check_searches_across_modalities(tmp_path: Path) -> None:
+    own = write_healthy(tmp_path, "llcm")
+    report = check_dataset("llcm", tmp_path)
+    assert report.healthy
+    # Person 2 is searched for in camera 1, where the infrared image is, and found from camera 3.
+    (remark,) = report.remarks
+    assert remark.startswith("test (visible): 1 of 3 queries have no gallery image of the same")
+    (own / "idx/test_id.txt").write_text("2")
+    for path in (own / "test_vis/cam3/0002").iterdir():
+        path.rename(own / "test_vis/cam1/0002" / path.name)
+    problems = check_dataset("llcm", tmp_path).problems
+    assert [problem.what.partition(" has")[0] for problem in problems] == [
+        "no image of test (visible)",
+        "no image of test (infrared)",
+    ]
+
+
+def test_check_reads_arrays(tmp_path: Path) -> None:
+    own = write_healthy(tmp_path, "sysu")
+    for folder in own.glob("cam*/000[12]"):
+        shutil.rmtree(folder)
+    for name in ("rgb", "ir"):
+        np.save(own / f"train_{name}_resized_img.npy", np.zeros((3, 288, 144, 3), np.uint8))
+        np.save(own / f"train_{name}_resized_label.npy", np.array([0, 0, 1]))
+    report = check_dataset("sysu", tmp_path)
+    assert report.healthy
+    assert report.num_decoded == 6 + 7
+    assert "train: 6 images from the pre-processed arrays" in report.format()
 
 
 def test_check_reports_progress(tmp_path: Path) -> None:

@@ -284,6 +284,8 @@ def test_lists_of_their_own(clusters):
     summary = result.summary()
     assert summary["num_queries"] == np.mean([len(ranking) for ranking in result.trials])
     assert summary["num_trials"] == 2
+    *_, note = summary["notes"]
+    assert note.startswith("evaluated on list 1, 3 of 10; published figures are means over all")
     swapped = evaluate_protocol(PROTOCOLS["regdb/thermal_to_visible"], splits, values)
     assert swapped.query_rows().tolist() == np.flatnonzero(labels.modalities == "infrared").tolist()
     with pytest.raises(ProtocolError, match=r"has the trials 0, 2, not 1"):
@@ -410,6 +412,44 @@ def test_whole_gallery(prcc):
     assert summary["scoring"] == "cosine"
     assert not any(name.endswith("_std") for name in summary)
     np.testing.assert_array_equal(result.cmc(7), ranking.cmc(7))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("prcc/cloth_changing", "1 of 4 queries have"),
+        ("prcc/cloth_changing_single_shot", "1 of 4 queries have"),
+        ("regdb/visible_to_thermal", "1.5 of 3.5 queries (mean over 2 trials) have"),
+    ],
+)
+def test_queries_without_a_match_are_told(name, words):
+    def split(*pids, modality="visible"):
+        return [Sample(Path(f"{i}"), pid, 0, modality=modality) for i, pid in enumerate(pids)]
+
+    thermal = split(1, 2, modality="infrared")
+    splits = {
+        "query_diff": split(1, 2, 3, 2),
+        "gallery": split(1, 2, 2, 4),
+        "test_1": [*split(1, 2, 3, 2), *thermal],
+        "test_2": [*split(1, 8, 9), *thermal],
+    }
+    features = {
+        name: l2_normalize(torch.randn(len(samples), 4, generator=torch.Generator().manual_seed(0)))
+        for name, samples in splits.items()
+    }
+    result = evaluate_protocol(PROTOCOLS[name], splits, features)
+    first, *_ = result.notes()
+    assert (
+        first
+        == f"{words} no match in the gallery; they are counted here, and left out of all means"
+    )
+    assert result.summary()["notes"] == list(result.notes())
+    splits["query_diff"] = split(1, 2)
+    features["query_diff"] = features["query_diff"][:2]
+    if name == "prcc/cloth_changing":
+        result = evaluate_protocol(PROTOCOLS[name], splits, features)
+        assert result.notes() == ()
+        assert "notes" not in result.summary()
 
 
 def test_labels_do_as_well_as_samples(prcc):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from reid_core.data.loader import EvaluationBatch
+from reid_core.data.evaluation_loader import EvaluationBatch
 from reid_core.data.sample import Sample
 from reid_core.errors import ReIDError
 from reid_core.evaluation import extract_features, extract_split_features, l2_normalize, own_share
@@ -45,27 +45,111 @@ def batches_of(images, batch_size=4, rows=None):
         yield EvaluationBatch(images[padded], part)
 
 
-def expected_features(network, images, *, flip_test=True):
+def unit(features):
+    return features.double() / features.double().norm(dim=-1, keepdim=True)
+
+
+def expected_features(network, images, *modalities, flip="sum"):
+    """The definitions, in float64."""
     network.eval()
     with torch.no_grad():
-        features = network.embed(images)
-        if flip_test:
-            features = features + network.embed(images.flip(3))
-    return (features.double() / features.double().norm(dim=1, keepdim=True)).float()
+        plain = network.embed(images, *modalities).double()
+        mirrored = network.embed(images.flip(3), *modalities).double()
+    total = {
+        "sum": plain + mirrored,
+        "mean": (unit(plain) + unit(mirrored)) / 2,
+        "none": plain,
+    }
+    return unit(total[flip]).float()
 
 
-@pytest.mark.parametrize("flip_test", [True, False])
+@pytest.mark.parametrize("flip", ["sum", "mean", "none"])
 @pytest.mark.parametrize("count", [1, 4, 11])
-def test_equals_the_definition(count, flip_test):
+def test_equals_the_definition(count, flip):
     network, images = Network().train(), images_of(count)
-    features = extract_features(
-        network.embed, batches_of(images), num_images=count, flip_test=flip_test
-    )
-    expected = expected_features(network, images, flip_test=flip_test)
+    features = extract_features(network.embed, batches_of(images), num_images=count, flip=flip)
+    expected = expected_features(network, images, flip=flip)
     torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-6)
     assert features.dtype == torch.float32
     assert not features.is_inference()
     torch.testing.assert_close(features.norm(dim=1), torch.ones(count))
+
+
+def test_the_ways_of_flipping_differ():
+    images = images_of(5)
+    found = [
+        extract_features(Network().embed, batches_of(images), num_images=5, flip=flip)
+        for flip in ("sum", "mean", "none")
+    ]
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert (found[first] - found[second]).abs().max() > 1e-3
+
+
+class CrossModal(Network):
+    """An infrared image is seen through another weight."""
+
+    cross_modal = True
+
+    def embed(self, images, infrared):
+        assert infrared.dtype == torch.bool
+        return torch.where(infrared[:, None], super().embed(-2 * images), super().embed(images))
+
+
+def flagged(batches, infrared):
+    for images, rows, _ in batches:
+        flags = np.pad(infrared[rows], (0, len(images) - len(rows)), "edge")
+        yield EvaluationBatch(images, rows, torch.from_numpy(flags))
+
+
+@pytest.mark.parametrize("flip", ["sum", "mean", "none"])
+def test_a_cross_modal_network_is_told_the_modalities(flip):
+    network, images = CrossModal().train(), images_of(11)
+    infrared = np.arange(11) % 3 == 1
+    features = extract_features(
+        network.embed, flagged(batches_of(images), infrared), num_images=11, flip=flip
+    )
+    expected = expected_features(network, images, torch.from_numpy(infrared), flip=flip)
+    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-6)
+    swapped = expected_features(network, images, torch.from_numpy(~infrared), flip=flip)
+    assert (features - swapped).abs().amax(dim=1).min() > 1e-3
+
+
+def test_a_cross_modal_network_is_not_left_to_guess():
+    with pytest.raises(ReIDError, match="visible and infrared images differently, and the modal"):
+        extract_features(CrossModal().embed, batches_of(images_of(4)), num_images=4)
+
+
+class TwoFeatures(Network):
+    feature_names = ("long", "short")
+
+    def embed_each(self, images):
+        features = self.embed(images)
+        return torch.stack([features, features**3], dim=1)
+
+
+@pytest.mark.parametrize("flip", ["sum", "mean", "none"])
+def test_several_features_are_made_in_one_pass(flip):
+    network, images = TwoFeatures(), images_of(7)
+    batches = batches_of(images, rows=[0, 1, 2, 3, 4, 6])
+    found = extract_features(network.embed_each, batches, num_images=7, flip=flip)
+    assert found.shape == (7, 2, 7)
+    assert torch.isnan(found[5]).all()
+    rows = [0, 1, 2, 3, 4, 6]
+    first = expected_features(network, images, flip=flip)
+    torch.testing.assert_close(found[rows, 0], first[rows], rtol=1e-5, atol=1e-6)
+    cubed = expected_features(_Cubed(network), images, flip=flip)
+    torch.testing.assert_close(found[rows, 1], cubed[rows], rtol=1e-5, atol=1e-6)
+    # Compared without a copy.
+    assert all(found[:, index].is_contiguous() for index in range(2))
+
+
+class _Cubed(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def embed(self, images):
+        return self.network.embed_each(images)[:, 1]
 
 
 @pytest.mark.parametrize("form", ["module", "method"])

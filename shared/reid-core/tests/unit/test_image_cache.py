@@ -62,7 +62,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("crop_scale", [None, 1.125, 1.3])
 def test_pixels_are_pillows(
     where: str, interpolation: Any, crop_scale: float | None, paths: list[Path], tmp_path: Path

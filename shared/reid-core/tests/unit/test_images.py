@@ -127,7 +127,7 @@ def test_unicode_and_spaces_in_paths(tmp_path: Path) -> None:
     ).all()
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize(("height", "width"), [(64, 32), (97, 41), (20, 50)])
 def test_resize_is_pillows(interpolation: str, height: int, width: int, tmp_path: Path) -> None:
     image = Image.fromarray(noise(50, 21))

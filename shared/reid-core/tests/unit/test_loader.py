@@ -16,9 +16,10 @@ from reid_core.data.augment import BatchAugment
 from reid_core.data.augment_config import AugmentConfig
 from reid_core.data.buffers import FloatBuffers
 from reid_core.data.cache import ImageCache
+from reid_core.data.evaluation_loader import evaluation_batches
 from reid_core.data.finish import Normalizer
 from reid_core.data.images import decode_resized
-from reid_core.data.loader import Batch, TrainLoader, evaluation_batches
+from reid_core.data.loader import Batch, TrainLoader
 from reid_core.data.sample import Sample
 from reid_core.data.samplers import (
     DistinctIdentitySampler,
@@ -41,7 +42,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     for i in range(NUM_IMAGES):
         path = folder / f"{i:03d}.png"
         Image.fromarray(rng.integers(0, 256, (40, 20, 3), dtype=np.uint8)).save(path)
-        found.append(Sample(path, pid=i // 5, camid=i % 3, clothes_id=i // 2))
+        modality = "infrared" if i % 3 == 2 else "visible"
+        found.append(Sample(path, pid=i // 5, camid=i % 3, clothes_id=i // 2, modality=modality))
     return found
 
 
@@ -82,6 +84,8 @@ def test_batches_hold_the_samplers_images_and_labels(
         assert batch.pids.tolist() == [s.pid for s in chosen]
         assert batch.camids.tolist() == [s.camid for s in chosen]
         assert batch.clothes_ids.tolist() == [s.clothes_id for s in chosen]
+        assert batch.infrared.tolist() == [s.modality == "infrared" for s in chosen]
+        assert batch.infrared.dtype == torch.bool
         assert batch.paths == tuple(s.path for s in chosen)
         assert batch.pids.dtype == torch.int64
         # The documented recipe: what a batch looks like follows from four numbers.
@@ -234,6 +238,7 @@ def test_cuda_gets_the_same_batches(cache: ImageCache, samples: list[Sample]) ->
         assert one.images.device.type == one.pids.device.type == "cuda"
         assert torch.equal(one.images.cpu(), other.images)
         assert torch.equal(one.clothes_ids.cpu(), other.clothes_ids)
+        assert torch.equal(one.infrared.cpu(), other.infrared)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +290,25 @@ def test_evaluation_batches_are_normalised_in_order_and_padded(
         assert len(last.indices) == 6
         assert torch.equal(last.images[6], expected[-1])
         assert torch.equal(last.images[7], expected[-1])
+
+
+@pytest.mark.parametrize("rows", [None, [7, 3, 28, 29, 2]])
+def test_evaluation_batches_tell_the_modality(cache: ImageCache, rows: list[int] | None) -> None:
+    infrared = np.arange(NUM_IMAGES) % 3 == 2
+    indices = None if rows is None else np.array(rows)
+    found = list(
+        evaluation_batches(cache, batch_size=4, device=CPU, indices=indices, infrared=infrared)
+    )
+    for batch in found:
+        assert batch.infrared is not None
+        assert batch.infrared.dtype == torch.bool
+        assert batch.infrared.shape == (4,)
+        assert batch.infrared[: len(batch.indices)].tolist() == infrared[batch.indices].tolist()
+    assert (
+        found[-1].infrared[-1] == infrared[found[-1].indices[-1]]
+    )  # as the image that is repeated
+    plain = evaluation_batches(cache, batch_size=4, device=CPU, indices=indices)
+    assert all(batch.infrared is None for batch in plain)
 
 
 def test_shards_see_the_same_images(cache: ImageCache) -> None:

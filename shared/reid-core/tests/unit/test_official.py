@@ -67,6 +67,8 @@ def test_what_is_no_official_checkpoint(content, says):
 def test_what_is_one():
     content = {"model_state_dict": {"a": torch.zeros(1)}, "epoch": 3}
     assert require_official(content, method="AIM", source="f.pth") is content
+    with pytest.raises(CheckpointError, match="must be a dict with 'net', but is a dict with epo"):
+        require_official(content, method="AGW", source="f.t", key="net")
 
 
 def test_files_are_whole_or_not_there(tmp_path):

@@ -71,6 +71,11 @@ def test_contradictions_are_refused():
         name_dataset("synthetic:duke")
 
 
+def test_trials_count_from_one():
+    with pytest.raises(ConfigError, match=r"data\.trial=0 must be at least 1"):
+        DataConfig(trial=0)
+
+
 @pytest.mark.parametrize(("cache", "in_file"), [("memory", False), ("disk", True), ("auto", False)])
 def test_place_of_the_cache(dataset, config, cache, in_file):
     images = open_images(dataset.train, replace(config, cache=cache))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reid_core.config import OptimConfig
-from reid_core.engine import build_optimizer, build_schedule, lr_factor
+from reid_core.engine import ParameterGroup, build_optimizer, build_schedule, lr_factor
 from reid_core.errors import ConfigError
 
 
@@ -82,6 +82,29 @@ def test_kinds_of_optimiser(name: str, kind: type) -> None:
     assert [len(parameter) for parameter in group["params"]] == [2]  # the frozen one is left out
     if name == "sgd":
         assert (group["momentum"], group["nesterov"]) == (0.9, True)
+
+
+@pytest.mark.parametrize("first_epoch", [0, 3])
+def test_groups_keep_their_share_of_the_learning_rate(first_epoch: int) -> None:
+    config = OptimConfig(name="sgd", lr=0.5, milestones=(2, 4), warmup_epochs=1)
+    body, head = parameters(), parameters()
+    optimizer = build_optimizer([ParameterGroup(body, 0.1), ParameterGroup(head)], config)
+    schedule = build_schedule(optimizer, config, first_epoch)
+    for epoch in range(first_epoch, 6):
+        full = config.lr * lr_factor(config, epoch)
+        found = [group["lr"] for group in optimizer.param_groups]
+        assert found == pytest.approx([0.1 * full, full])
+        optimizer.step()
+        schedule.step()
+    # The frozen ones are left out.
+    assert [group["params"] for group in optimizer.param_groups] == [body[:1], head[:1]]
+
+
+def test_one_group_without_shares_is_pytorchs_own() -> None:
+    # Official checkpoints hold such a state; nothing may be added to it.
+    ours = build_optimizer(parameters(), OptimConfig(name="adam", lr=0.5, weight_decay=0.25))
+    plain = torch.optim.Adam(parameters()[:1], lr=0.5, weight_decay=0.25)
+    assert ours.state_dict() == plain.state_dict()
 
 
 @pytest.mark.parametrize(

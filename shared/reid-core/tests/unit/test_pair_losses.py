@@ -16,6 +16,7 @@ from reid_core.losses import (
     batch_hard_triplet_euclidean,
     contrastive,
     gather_gallery,
+    hardest_pairs,
     pairwise_circle,
     pairwise_cosface,
 )
@@ -306,3 +307,13 @@ def test_two_processes(tmp_path):
         loss.backward()
         assert torch.equal(result["loss"], loss.detach())
         assert torch.equal(result["gradient"], own.grad)
+
+
+def test_hardest_pairs_of_each_anchor():
+    features = torch.tensor([[0.0], [1.0], [3.0], [7.0]], dtype=torch.float64)
+    found = hardest_pairs(features, torch.tensor([0, 0, 1, 2]))
+    assert found.positive.tolist() == pytest.approx([1, 1, 1e-6, 1e-6])
+    assert found.negative.tolist() == pytest.approx([3, 2, 2, 4])
+    alone = hardest_pairs(features, torch.zeros(4, dtype=torch.long))
+    assert alone.positive.tolist() == pytest.approx([7, 6, 4, 7])
+    assert torch.isinf(alone.negative).all()

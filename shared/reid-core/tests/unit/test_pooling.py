@@ -72,6 +72,26 @@ def test_gem_is_finite_with_gradient_on_a_dead_map():
     assert list(pooling.state_dict()) == ["p"]
 
 
+@pytest.mark.parametrize("learn_p", [True, False])
+def test_gem_with_an_added_epsilon(learn_p):
+    """AGW's: nothing is bounded below; the epsilon is outside the mean."""
+    feature_map = torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    feature_map[0, 0] = 0
+    eps = 1e-3
+    pooling = GeM(p=2.5, eps=eps, learn_p=learn_p, add_eps=True).double()
+    assert list(pooling.state_dict()) == (["p"] if learn_p else [])
+    found = pooling(feature_map).flatten().tolist()
+    for one, values in zip(found, positions(feature_map), strict=True):
+        mean = sum(value**2.5 for value in values) / len(values)
+        assert one == pytest.approx((mean + eps) ** (1 / 2.5), rel=1e-9)
+
+
+def test_gem_with_an_added_epsilon_has_finite_gradients_where_all_is_zero():
+    feature_map = torch.zeros(2, 3, 4, 4).half().requires_grad_()
+    GeM(eps=1e-12, learn_p=False, add_eps=True)(feature_map).sum().backward()
+    assert torch.equal(feature_map.grad, torch.zeros_like(feature_map))
+
+
 def test_of_equal_maxima_one_takes_the_gradient():
     feature_map = torch.ones(1, 1, 2, 2, requires_grad=True)
     build_pooling("max")(feature_map).sum().backward()

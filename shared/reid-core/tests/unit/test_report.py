@@ -156,7 +156,7 @@ def test_page_is_well_formed_and_complete(report):
         "2026-11-20",
         "33.8",
         "1,392 / 1,493",
-        "from the paper: A, 2023",
+        "published figures: A, 2023",
         "AP 6.2 %, first right match at rank 2",
         "clothes 7",
         "infrared",
@@ -267,13 +267,30 @@ def test_ranks_are_counted_without_junk(report):
     page = Page(render_report(report))
     spoken = [attrs["alt"] for attrs in page.find("img")][:4]
     assert spoken == [
-        "Query: identity 0, camera 1, clothes 3",
-        "Junk, score 0.910: identity 1, camera 1, clothes 7",
-        "Rank 1, wrong, score 0.875: identity 2, camera 1",
+        "Query: identity 0, camera 1, clothes 3, visible",
+        "Junk, score 0.910: identity 1, camera 1, clothes 7, visible",
+        "Rank 1, wrong, score 0.875: identity 2, camera 1, visible",
         "Rank 2, right, score 0.000: identity 3, camera 1, infrared",
     ]
     marks = [attrs["class"] for attrs in page.find("figure") if "tile" in attrs.get("class", "")]
     assert marks[:5] == ["tile query", "tile junk", "tile wrong", "tile right", "tile wrong"]
+
+
+def test_modalities_are_tagged_where_there_are_two(report):
+    page = Page(render_report(report))
+    tags = [attrs["class"] for attrs in page.find("span") if "modality" in attrs.get("class", "")]
+    assert tags[:4] == [
+        f"modality {kind}" for kind in ("visible", "visible", "visible", "infrared")
+    ]
+    assert (
+        "Below each image: similarity, identity, camera (counted from 0), clothes, modality."
+        in page.words
+    )
+    first = report.ranked[0]
+    alone = dataclasses.replace(first, entries=[*first.entries[:2], first.entries[3]])
+    text = render_report(dataclasses.replace(report, ranked=[alone]))
+    assert 'class="modality' not in text
+    assert "camera (counted from 0), clothes." in Page(text).words
 
 
 def test_first_group_of_each_protocol_is_open(report):
@@ -291,7 +308,7 @@ def test_unreadable_image_leaves_a_placeholder(report, images, damage):
     elif damage != "missing":
         path.write_bytes({"empty": b"", "truncated": data[: len(data) // 2], "text": b"x"}[damage])
     page = Page(render_report(report))
-    text = "Junk, score 0.910: identity 1, camera 1, clothes 7, image not readable"
+    text = "Junk, score 0.910: identity 1, camera 1, clothes 7, visible, image not readable"
     assert len(page.find("div", class_="missing", aria_label=text)) == 4
     assert len(page.find("div", class_="missing")) == 8  # image 9 was never there
     assert len(page.find("img")) == 12
@@ -451,3 +468,27 @@ def test_variants_stand_beside_the_plain_result_and_do_not_replace_it(report):
     strips = [attrs for attrs in page.find("div", class_="strip")]
     assert [attrs["aria-label"].count("%:") for attrs in strips] == [1]
     assert "60.0" not in strips[0]["aria-label"]
+
+
+def test_means_over_trials_show_their_spread_and_queries_without_a_match(report):
+    row = ResultRow(
+        protocol=STANDARD,
+        stage="evaluated",
+        rank1=0.4,
+        mean_ap=0.2,
+        num_valid=2208,
+        num_queries=3803,
+        num_trials=10,
+        deviations={"rank1": 0.0123, "mAP": 0.004},
+        notes=("1,595 of 3,803 queries have no match",),
+    )
+    pool = dataclasses.replace(row, variant="pool feature", rank1=0.3)
+    words = Page(render_report(dataclasses.replace(report, rows=[row, pool]))).words
+    assert "40.0\u00b11.2" in words
+    assert "20.0\u00b10.4" in words
+    assert "standard deviation over the trials" in words
+    assert words.count("mean of 10 trials") == 2
+    assert "2,208 / 3,803" in words
+    assert words.count(f"{STANDARD}: 1,595 of 3,803 queries have no match.") == 1
+    assert "Evaluated, pool feature" in words
+    assert "with pool feature 30.0 %" in words

@@ -37,7 +37,7 @@ def test_plain_table_holds_every_figure_within_100_columns():
     figures = ["33.8", "100.0", "100.0", "15.8", "0.0", "1.3", "11,392/11,493"]
     assert [CLOTHES, "Trained", *figures] in rows
     assert [CLOTHES, "Published[1]", "40.6", "-", "-", "-", "-", "-", "-"] in rows
-    assert text.count("[1] [A] 2023; from the paper") == 1
+    assert text.count("[1] [A] 2023; published figures") == 1
     assert "SYNTHETIC" not in text
 
 
@@ -46,7 +46,7 @@ def test_title_says_synthetic(title):
     text = printed(ROWS, synthetic=True, title=title)
     first = text.splitlines()[0]
     assert first.startswith(f"{title} (SYNTHETIC DATA: says nothing about real data")
-    assert "from the paper; real data, not comparable" in text
+    assert "published figures; real data, not comparable" in text
 
 
 def test_long_protocol_names_are_not_broken():
@@ -78,3 +78,18 @@ def test_variants_and_intervals_have_rows_of_their_own():
     assert [row[1:5] for row in rows if "re-ranking" in row] == [
         ["Trained", "+", "re-ranking", "33.8"]
     ]
+
+
+def test_spread_over_trials_and_notes():
+    note = "101 of 11,493 queries have no match in the gallery"
+    figures = {"rank1": 0.0123, "rank5": 0.0, "rank10": 0.0, "mAP": 0.2, "mINP": 0.001}
+    row = replace(ROWS[0], num_trials=10, deviations=figures, notes=(note,), num_valid=11392.25)
+    pool = replace(row, variant="pool feature")
+    text = printed([row, pool], synthetic=False)
+    assert max(map(len, text.splitlines())) <= 100
+    rows = [line.split() for line in text.splitlines()]
+    below = [row for row in rows if row[:1] == ["std"]]
+    assert below == [["std", "of", "10", "trials", "1.2", "0.0", "0.0", "20.0", "0.1"]] * 2
+    assert " ".join(text.split()).count(f"{CLOTHES}: {note}.") == 1
+    assert "11,392.2/11,493" in text
+    assert "Trained, pool feature" in text

@@ -136,7 +136,7 @@ class TestFolders:
         image = next((folder / "train").iterdir())
         image.write_bytes(b"") if damage == "empty" else image.unlink()
         synthesize("ltcc", tmp_path, size=SMALL)
-        assert f"lost 1 of its images, such as train/{image.name}" in caplog.text
+        assert f"lost 1 of its files, such as train/{image.name}" in caplog.text
         assert files_of(folder) == before
         assert names(tmp_path) == ["LTCC_ReID"]
 
@@ -218,7 +218,7 @@ class TestCache:
     [
         (
             {"layout": "market"},
-            "no synthetic layout is called 'market'; choose ltcc, prcc, last, celeb",
+            "no synthetic layout is called 'market'; choose ltcc, prcc, last, celeb, sysu",
         ),
         ({"size": "huge"}, "unknown synthetic size 'huge'; choose tiny, demo, full"),
         ({"seed": -1}, "seed=-1"),

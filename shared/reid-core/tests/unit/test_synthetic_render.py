@@ -20,6 +20,7 @@ from reid_core.data.synthetic import (
     draw_pose,
     render,
 )
+from reid_core.data.synthetic.scene import dimmed
 from reid_core.errors import ConfigError
 
 CLEAN = Camera(place="glass", seed=1, pitch=0.0, blur=0.0, noise=0.0, occlusion=0.0, jitter=0.0)
@@ -151,7 +152,7 @@ def test_an_occluder_is_background_in_the_mask():
 
 
 def test_infrared_is_grey_and_blind_to_dyes():
-    night = replace(CLEAN, modality="infrared", light=(0.0, 0.2, 1.0))
+    night = replace(CLEAN, spectrum="infrared", light=(0.0, 0.2, 1.0))
     person, outfit = draw_person(rng(1)), bareheaded(2)
     plain = replace(outfit.upper_fabric, pattern="plain")
     red, blue = (
@@ -167,7 +168,7 @@ def test_infrared_is_grey_and_blind_to_dyes():
 
 
 def test_infrared_skin_is_bright_whatever_its_tone():
-    night = replace(CLEAN, modality="infrared", light=(0.0, 0.2, 1.0))
+    night = replace(CLEAN, spectrum="infrared", light=(0.0, 0.2, 1.0))
     person = draw_person(rng(1))
     levels = []
     for skin in ((1.0, 0.88, 0.8), (0.35, 0.22, 0.16)):
@@ -177,6 +178,46 @@ def test_infrared_skin_is_bright_whatever_its_tone():
         levels.append(float(np.median(rendered.image[arm])))
     assert abs(levels[0] - levels[1]) < 30
     assert min(levels) > 100
+
+
+def test_warmth_shows_no_dyes_prints_or_shadows_and_makes_skin_brightest():
+    warm = replace(CLEAN, spectrum="thermal", light=(0.0, 0.2, 1.0), ambient=0.85)
+    person, outfit = draw_person(rng(1)), bareheaded(2)
+    plain = replace(outfit.upper_fabric, pattern="plain", color=(0.9, 0.1, 0.1))
+    striped = replace(plain, pattern="stripes", color=(0.1, 0.1, 0.1), accent=(1.0, 1.0, 1.0))
+    one, other = (
+        render(person, replace(outfit, upper_fabric=fabric), warm, FACING, rng(3))
+        for fabric in (plain, striped)
+    )
+    assert np.array_equal(one.image, other.image)
+    assert np.array_equal(one.image[..., 0], one.image[..., 2])
+    level = one.image[..., 0].astype(float)
+    medians = [
+        float(np.median(level[np.isin(one.mask, parts)]))
+        for parts in ([Part.LEFT_ARM, Part.RIGHT_ARM], [Part.UPPER_CLOTHES], [Part.BACKGROUND])
+    ]
+    assert medians[0] > medians[1] + 20 > medians[2] + 60
+    # The ground before the feet is as dark as the wall beside the head.
+    corner, ground = level[:8, :8].mean(), level[-4:, 28:36][one.mask[-4:, 28:36] == 0].mean()
+    assert abs(corner - ground) < 25
+
+
+def test_what_stands_off_the_body_is_colder():
+    warm = replace(CLEAN, spectrum="thermal", light=(0.0, 0.2, 1.0), ambient=0.85)
+    person, outfit = draw_person(rng(1)), bareheaded(2)
+    levels = []
+    for ease in (0.006, 0.058):
+        rendered = render(person, replace(outfit, ease=ease), warm, FACING, rng(3))
+        levels.append(np.median(rendered.image[rendered.mask == Part.UPPER_CLOTHES]))
+    assert levels[0] > levels[1] + 30
+
+
+def test_less_daylight_is_darker_paler_and_noisier():
+    day, dusk = (shoot(camera=camera).image for camera in (CLEAN, dimmed(CLEAN, 0.5)))
+    assert dusk.mean() < 0.7 * day.mean()
+    assert np.ptp(dusk.astype(int), axis=2).mean() < 0.6 * np.ptp(day.astype(int), axis=2).mean()
+    assert dimmed(replace(CLEAN, noise=0.01), 0.5).noise == pytest.approx(0.02)
+    assert dimmed(CLEAN, 0.0) == CLEAN
 
 
 def test_cameras_differ_and_blur_and_noise_act():

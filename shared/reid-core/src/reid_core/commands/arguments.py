@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,9 +10,13 @@ import tyro
 
 from reid_core.commands.scoring import ScoringArguments
 from reid_core.config import DataConfig, require
+from reid_core.data.sample import Modality
 from reid_core.memory import parse_size
 
-__all__ = ["EmbedArguments", "EvaluateArguments", "ExportArguments"]
+__all__ = ["EmbedArguments", "EvaluateArguments", "ExportArguments", "FlipChoice"]
+
+FlipChoice = Literal["auto", "sum", "mean", "none"]
+"""A ``FlipTest``, or that of the method."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +24,23 @@ class _EvaluatedData:
     """Weights and images; a base class, so that these options come before those of the scoring."""
 
     weights: Path
-    """A run folder, a model.safetensors, or a checkpoint released by the method's authors."""
+    """A run folder, a model.safetensors, or a checkpoint released by the method's authors; for a
+    data set with several divisions into training and test people a pattern, e.g.
+    `runs/regdb-{trial}`: every trial with its own network, averaged."""
     data: str
     """The data set's own folder or its parent, or `synthetic[:NAME]`."""
     dataset: str = ""
     """Name of the data set (see `reid-data list`); found from the folder if left out."""
     protocol: tuple[str, ...] = ()
     """Protocols, e.g. ltcc/cloth_changing; default: the published ones of the data set."""
+    trial: int | None = None
+    """Division into training and test people, from 1 (RegDB); default: that of the weights."""
+    permutation: Path | None = None
+    """Table of gallery draws for sysu/..._official; default: the data set's own
+    exp/rand_perm_cam.mat."""
+    flip: FlipChoice = "auto"
+    """Mirror images: `sum` of both features, `mean` of both at length 1, `none`; `auto`: as the
+    method is evaluated."""
     out: Path | None = None
     """Folder for results.json and report.html; default: runs/<method>-eval-<dataset>-<n>."""
     device: str = "auto"
@@ -57,18 +71,24 @@ class EvaluateArguments(ScoringArguments, _EvaluatedData):
         """Check the ranges."""
         super().__post_init__()
         require(self.queries >= 0, f"queries={self.queries} must not be negative")
-        for name in ("height", "width"):
+        for name in ("height", "width", "trial"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name}={value} must be above 0")
 
-    def data_config(self, *, height: int, width: int) -> DataConfig:
-        """Return the data settings, with the network's image size where none was given."""
-        return DataConfig(
+    def data_config(self, own: DataConfig) -> DataConfig:
+        """Return the data settings.
+
+        Args:
+            own: What is taken where nothing was given: name and trial of the data set; size and
+                filter of the network's images, and its use of mirror images.
+        """
+        return replace(
+            own,
             root=self.data,
-            dataset=self.dataset,
             synthetic_size=self.synthetic_size,
-            height=self.height or height,
-            width=self.width or width,
+            height=self.height or own.height,
+            width=self.width or own.width,
+            flip=own.flip if self.flip == "auto" else self.flip,
             cache=self.cache,
             cache_dir=self.cache_dir,
             skip_corrupt=self.skip_corrupt,
@@ -88,6 +108,14 @@ class EmbedArguments:
     """File to write, .npz or .parquet."""
     batch_size: int = 64
     """Images per batch."""
+    modality: Modality | None = None
+    """Modality of the images that no table labels in a column `modality`; needed by networks that
+    treat visible and infrared images differently."""
+    feature: str = ""
+    """The feature wanted, of a network that has several; default: the headline of its results."""
+    flip: FlipChoice = "auto"
+    """Mirror images: `sum` of both features, `mean` of both at length 1, `none`; `auto`: as the
+    method is evaluated."""
     device: str = "auto"
     """`auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1` or `mps`."""
     skip_corrupt: bool = False
@@ -117,8 +145,11 @@ class ExportArguments:
     """`onnx`, `pt2` (torch.export), or `official`: the layout of the authors' checkpoints."""
     out: Path | None = None
     """File to write; default: beside the weights, with the format's suffix."""
-    flip: bool = True
-    """Embed the mirror image too and add both, as in the published evaluation; twice the cost."""
+    feature: str = ""
+    """The feature wanted, of a network that has several; default: the headline of its results."""
+    flip: FlipChoice = "auto"
+    """Mirror images, which double the cost: `sum` of both features, `mean` of both at length 1,
+    `none`; `auto`: as the method is evaluated."""
     memory_limit: str | None = None
     """What the process may hold in memory, e.g. 8GB; refused before the start where it is not
     enough."""

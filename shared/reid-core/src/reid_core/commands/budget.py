@@ -18,6 +18,7 @@ from reid_core.evaluation.protocols.definition import Protocol
 from reid_core.evaluation.protocols.lookup import splits_of
 from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.memory import MemoryPlan
+from reid_core.models.embedding import feature_names
 from reid_core.models.footprint import embedding_footprint, state_bytes, training_footprint
 
 __all__ = [
@@ -59,7 +60,7 @@ def add_embedding(
         batch_option: Option of the command for the batch size.
 
     Returns:
-        Dimension D of the features.
+        Dimension D of the features, of each where there are several.
     """
     shape = (data.test_batch_size, 3, data.height, data.width)
     num_bytes, dim = embedding_footprint(network, shape)
@@ -107,7 +108,9 @@ def add_evaluation(
     dim = add_embedding(plan, network, data, device, batch_option=batch_option)
     counts = {name: len(splits[name]) for name in splits_of(protocols, splits)}
     num_images = sum(counts.values())
-    plan.add(f"features of the test images ({num_images:,} x {dim:,})", 4 * num_images * dim)
+    several = len(feature_names(network))
+    size = f"{num_images:,} x {several} x {dim:,}" if several else f"{num_images:,} x {dim:,}"
+    plan.add(f"features of the test images ({size})", 4 * num_images * dim * (several or 1))
     if world.world_size > 1:
         what = "exchange of features between processes"
         plan.add(what, world.world_size * _EXCHANGE_BYTES, phase=EMBEDDING)

@@ -14,10 +14,11 @@ import numpy as np
 from reid_core.commands.arguments import EmbedArguments
 from reid_core.commands.budget import add_embedding, open_plan
 from reid_core.commands.console import say
+from reid_core.commands.modalities import infrared_flags, label_modality
 from reid_core.commands.network import LoadedNetwork
 from reid_core.commands.progress import progress_bar
 from reid_core.config import DataConfig
-from reid_core.data.loader import evaluation_batches
+from reid_core.data.evaluation_loader import evaluation_batches
 from reid_core.data.readers.listing import IMAGE_SUFFIXES
 from reid_core.data.stream import ImageStream
 from reid_core.engine.device import choose_device
@@ -25,6 +26,7 @@ from reid_core.engine.distributed import World
 from reid_core.errors import ConfigError, DatasetError
 from reid_core.evaluation.features import extract_features
 from reid_core.files import atomic_file, make_parent
+from reid_core.models.embedding import is_cross_modal
 
 __all__ = ["ImageList", "collect_images", "embed_images", "run_embed", "write_features"]
 
@@ -77,10 +79,10 @@ def embed_images(
 ) -> dict[str, Any]:
     """Return the arrays that ``write_features`` writes.
 
-    Features are those of the method's evaluation: image and mirror image, length 1.
+    Features are those of the method's evaluation: with or without the mirror image, length 1.
 
     Args:
-        loaded: The network.
+        loaded: The network, with the feature and the use of mirror images that are wanted.
         images: What to embed.
         arguments: Batch size, device, what to do with damaged files.
         progress: Called with (images done, images in all).
@@ -90,17 +92,27 @@ def embed_images(
         where all its values are).
 
     Raises:
+        ConfigError: When the network has to know the modality of images, and some have none.
         ImageFileError: When an image is damaged (without ``skip_corrupt``).
     """
     device = choose_device(arguments.device)
+    infrared = None
+    if is_cross_modal(loaded.network):
+        infrared = infrared_flags(images.paths, images.labels.get("modality", ()))
     stream = ImageStream(
         images.paths,
         height=loaded.height,
         width=loaded.width,
+        interpolation=loaded.interpolation,
         skip_corrupt=arguments.skip_corrupt,
     )
     batches = evaluation_batches(
-        stream, batch_size=arguments.batch_size, device=device, mean=loaded.mean, std=loaded.std
+        stream,
+        batch_size=arguments.batch_size,
+        device=device,
+        infrared=infrared,
+        mean=loaded.mean,
+        std=loaded.std,
     )
     network = loaded.network.to(device)
     kept: list[int] = []
@@ -114,6 +126,7 @@ def embed_images(
         network.embed,  # type: ignore[arg-type]
         noted(),
         num_images=len(images.paths),
+        flip=loaded.flip,
         progress=progress,
     )
     is_complete = len(kept) == len(images.paths)
@@ -135,7 +148,12 @@ def run_embed(loaded: LoadedNetwork, arguments: EmbedArguments) -> None:
     """
     if arguments.out.suffix == ".parquet":
         _require_pyarrow()
+    loaded = loaded.choose(feature=arguments.feature, flip=arguments.flip)
     images = collect_images(arguments.paths)
+    if arguments.modality is not None:
+        count = len(images.paths)
+        labels = label_modality(images.labels.get("modality", ()), count, arguments.modality)
+        images = ImageList(images.paths, {**images.labels, "modality": labels})
     _require_memory(loaded, images, arguments)
     make_parent(arguments.out)
     with progress_bar("embedding") as progress:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pkgutil import resolve_name
 from typing import Generic, NoReturn, TypeVar
 
@@ -30,7 +31,8 @@ class Method(Generic[C]):
         title: As in papers, e.g. ``AIM``.
         config_type: Its configuration dataclass.
         presets: Preset name to a function from data set name to configuration.
-        datasets: Accepted values of ``--dataset``, the default one first.
+        datasets: Accepted values of ``--dataset``; the first one is the default, also of
+            ``--data synthetic``.
         train_flags: Flags of the official scripts that training still understands.
         evaluate_flags: Those that evaluation does.
         combine_flags: Replaces official flags that mean something together only; called before the
@@ -68,7 +70,7 @@ class Method(Generic[C]):
                 config_type=self.config_type,
                 presets=self.presets,
                 datasets=self.datasets,
-                find_dataset=name_dataset,
+                find_dataset=partial(name_dataset, layout=self.datasets[0]),
                 aliases=self.train_flags,
                 description=f"Train {self.title}, evaluate it and leave weights, logs and "
                 "report.html.",
@@ -94,12 +96,13 @@ class Method(Generic[C]):
         def main() -> None:
             known = rewrite_flags(self.combine_flags(args), self.evaluate_flags)
             arguments = parse(prog, known, EvaluateArguments, None, description)
+            if arguments.data == "synthetic" and not arguments.dataset:
+                arguments = replace(arguments, dataset=self.datasets[0])
             load, info = resolve_name(self.loader), resolve_name(self.info)
-            from reid_core.commands.evaluate import evaluate_network
+            from reid_core.commands.evaluate import evaluate_weights
 
             self._log()
-            network = load(arguments.weights)
-            evaluate_network(network, arguments, info, command=shlex.join([prog, *args]))
+            evaluate_weights(load, arguments, info, command=shlex.join([prog, *args]))
 
         run_command(prog, main)
 
@@ -124,7 +127,8 @@ class Method(Generic[C]):
         description = f"Write {self.title}'s test-time network as ONNX or torch.export, checked."
 
         def main() -> None:
-            arguments = parse(prog, args, ExportArguments, None, description)
+            known = rewrite_flags(args, {"--no-flip!": lambda _: ["--flip", "none"]})
+            arguments = parse(prog, known, ExportArguments, None, description)
             load = resolve_name(self.loader)
             export_official = resolve_name(self.official_export)
             from reid_core.commands.console import say

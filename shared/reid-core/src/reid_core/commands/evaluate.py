@@ -3,115 +3,221 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
 
 from reid_core.commands.arguments import EvaluateArguments
 from reid_core.commands.budget import add_evaluation, open_plan, rerank_limit
 from reid_core.commands.console import say
 from reid_core.commands.network import LoadedNetwork
+from reid_core.commands.permutation_file import open_permutations
 from reid_core.commands.progress import progress_bar
 from reid_core.commands.results import Bootstrap, MethodInfo, Outcome, describe_device, publish
 from reid_core.commands.results_folder import results_folder
+from reid_core.commands.trials import (
+    TrialNetwork,
+    has_trials,
+    load_networks,
+    merge_datasets,
+    merge_evaluations,
+)
+from reid_core.config import DataConfig
 from reid_core.data.naming import name_dataset
 from reid_core.data.opening import open_dataset
+from reid_core.data.sample import ReIDDataset
 from reid_core.engine.device import choose_device, numeric_settings
-from reid_core.engine.distributed import main_first, process_group, read_world
-from reid_core.evaluation.evaluator import Evaluator
+from reid_core.engine.distributed import World, main_first, process_group, read_world
+from reid_core.evaluation.evaluator import Evaluation, Evaluator
 from reid_core.evaluation.protocols.lookup import choose_protocols
 
-__all__ = ["evaluate_network"]
+__all__ = ["evaluate_weights"]
 
 _WORK = "evaluation"
 
 
-def evaluate_network(
-    loaded: LoadedNetwork, arguments: EvaluateArguments, method: MethodInfo, *, command: str
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prepared:
+    """A network and what it will be evaluated on, checked and not yet decoded."""
+
+    network: TrialNetwork
+    dataset: ReIDDataset
+    evaluator: Evaluator
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Evaluated:
+    """What remains of a network after its evaluation."""
+
+    evaluation: Evaluation
+    dataset: ReIDDataset
+    settings: dict[str, Any]
+    weights: dict[str, Any]
+
+
+def evaluate_weights(
+    load: Callable[[Path], LoadedNetwork],
+    arguments: EvaluateArguments,
+    method: MethodInfo,
+    *,
+    command: str,
 ) -> None:
     """Evaluate weights, write results.json and report.html, print the table.
 
-    Under ``torchrun`` every process embeds its share of the images; the first one writes.
+    Under ``torchrun`` every process embeds its share of the images; the first one writes. Where
+    the weights are one network per trial (see ``load_networks``), each is evaluated on its own
+    trial, and the results are those of all trials together.
 
     Args:
-        loaded: The network.
-        arguments: Data, protocols, output.
-        method: The method that it belongs to.
+        load: The method's ``load_network``.
+        arguments: Weights, data, protocols, output.
+        method: The method that they belong to.
         command: Command line, for the report.
 
     Raises:
-        ReIDError: When data or protocols cannot be used, results cannot be written, or it would
-            need more memory than it may have.
+        ReIDError: When weights, data or protocols cannot be used, results cannot be written, or it
+            would need more memory than it may have.
     """
     begin = time.monotonic()
     world = read_world()
     device = choose_device(
         arguments.device, local_rank=world.local_rank, world_size=world.world_size
     )
-    data = arguments.data_config(height=loaded.height, width=loaded.width)
-    data = replace(data, dataset=data.dataset or name_dataset(data.root))
-    show = partial(progress_bar, enabled=world.is_main)
+    name = arguments.dataset or name_dataset(arguments.data)
+    prepare = partial(_prepare, arguments=arguments, name=name, device=device, world=world)
     with numeric_settings(deterministic=True), process_group(world, device):
         open_plan(_WORK, arguments.memory_limit, device, world)  # refuses what cannot be at all
-        with main_first(world), show("drawing synthetic people") as progress:
-            dataset = open_dataset(data, progress)
-        protocols = choose_protocols(dataset, arguments.protocol)
-        plan = open_plan(_WORK, arguments.memory_limit, device, world)
-        data = add_evaluation(
-            plan,
-            loaded.network,
-            dataset.splits,
-            protocols,
-            data,
-            device=device,
-            world=world,
-            rerank=arguments.rerank_config,
-            expand=arguments.expand,
-            batch_option="--batch-size",
-            cache_option="--cache",
-        )
-        plan.require(_WORK)
-        evaluator = Evaluator(
-            dataset,
-            protocols,
-            data,
-            device=device,
-            world=world,
-            mean=loaded.mean,
-            std=loaded.std,
-            rerank=arguments.rerank_config,
-            expand=arguments.expand,
-            memory_limit=rerank_limit(plan),
-        )
+        networks = _load(load, arguments, name, world)
+        prepared = prepare(next(networks))
         # A folder that is taken is found now, not after an hour of embedding.
-        with results_folder(arguments.out, f"{method.name}-eval-{dataset.name}", world) as folder:
-            with show("reading images") as progress:
-                evaluator.open_images(progress)
-            network = loaded.network.to(device)
-            with show("embedding") as progress:
-                evaluation = evaluator(network.embed, progress)  # type: ignore[arg-type]
+        with results_folder(arguments.out, f"{method.name}-eval-{name}", world) as folder:
+            evaluated = [_evaluate(prepared, device, world)]
+            del prepared  # its images
+            for network in networks:
+                found = _evaluate(prepare(network), device, world)
+                # The report shows lists of the first trial only; the plan has one trial's features.
+                rest = replace(found.evaluation, features={})
+                evaluated.append(replace(found, evaluation=rest))
             if folder is None:
                 return
             outcome = Outcome(
-                evaluation=evaluation,
+                evaluation=merge_evaluations([item.evaluation for item in evaluated]),
                 stage="evaluated",
-                dataset=dataset,
-                details={
-                    "weights": {"file": str(loaded.source), "card": dict(loaded.card)},
-                    "height": data.height,
-                    "width": data.width,
-                },
+                dataset=merge_datasets([item.dataset for item in evaluated]),
+                details=_details(evaluated),
                 facts={
-                    "weights": str(loaded.source),
+                    "weights": str(arguments.weights),
                     "device": describe_device(device),
                     "duration": f"{time.monotonic() - begin:.0f} s",
                 },
-                config={"weights": dict(loaded.card)},
+                config={"weights": evaluated[0].weights["card"]},
                 command=command,
                 bootstrap=_bootstrap(arguments),
             )
             queries = arguments.queries
             for path in publish(folder, method, outcome, queries=queries, query_tables=True):
                 say(f"wrote {path}")
+
+
+def _load(
+    load: Callable[[Path], LoadedNetwork], arguments: EvaluateArguments, name: str, world: World
+) -> Iterator[TrialNetwork]:
+    data = arguments.data_config(DataConfig(dataset=name))
+    show = progress_bar("drawing synthetic people", enabled=world.is_main)
+    with main_first(world), show as progress:
+        return load_networks(load, arguments.weights, data, arguments.trial, progress)
+
+
+def _prepare(
+    network: TrialNetwork,
+    *,
+    arguments: EvaluateArguments,
+    name: str,
+    device: torch.device,
+    world: World,
+) -> _Prepared:
+    """Open the data of a network, and refuse what needs more memory than there may be."""
+    loaded = network.loaded
+    own = DataConfig(
+        dataset=name,
+        trial=network.trial,
+        height=loaded.height,
+        width=loaded.width,
+        interpolation=loaded.interpolation,
+        flip=loaded.flip,
+    )
+    data = arguments.data_config(own)
+    show = progress_bar("drawing synthetic people", enabled=world.is_main)
+    with main_first(world), show as progress:
+        dataset = open_dataset(data, progress)
+    protocols = choose_protocols(dataset, arguments.protocol)
+    permutations = open_permutations(protocols, dataset, arguments.permutation)
+    settings = {
+        "height": data.height,
+        "width": data.width,
+        "interpolation": data.interpolation,
+        "flip": data.flip,
+        **({} if permutations is None else {"permutations": str(permutations.source)}),
+    }
+    plan = open_plan(_WORK, arguments.memory_limit, device, world)
+    data = add_evaluation(
+        plan,
+        loaded.network,
+        dataset.splits,
+        protocols,
+        data,
+        device=device,
+        world=world,
+        rerank=arguments.rerank_config,
+        expand=arguments.expand,
+        batch_option="--batch-size",
+        cache_option="--cache",
+    )
+    plan.require(_WORK)
+    evaluator = Evaluator(
+        dataset,
+        protocols,
+        data,
+        device=device,
+        world=world,
+        mean=loaded.mean,
+        std=loaded.std,
+        rerank=arguments.rerank_config,
+        expand=arguments.expand,
+        permutations=permutations,
+        memory_limit=rerank_limit(plan),
+    )
+    return _Prepared(network=network, dataset=dataset, evaluator=evaluator, settings=settings)
+
+
+def _evaluate(prepared: _Prepared, device: torch.device, world: World) -> _Evaluated:
+    show = partial(progress_bar, enabled=world.is_main)
+    with show("reading images") as progress:
+        prepared.evaluator.open_images(progress)
+    loaded = prepared.network.loaded
+    network = loaded.network.to(device)
+    with show("embedding") as progress:
+        evaluation = prepared.evaluator(network, progress)
+    weights: dict[str, Any] = {"file": str(loaded.source), "card": dict(loaded.card)}
+    if has_trials(prepared.dataset.name):
+        weights["trial"] = prepared.network.trial
+    return _Evaluated(
+        evaluation=evaluation,
+        dataset=prepared.dataset,
+        settings=prepared.settings,
+        weights=weights,
+    )
+
+
+def _details(evaluated: Sequence[_Evaluated]) -> dict[str, Any]:
+    """Return what results.json says of networks and settings; of several networks a list."""
+    weights = [item.weights for item in evaluated]
+    return {"weights": weights if len(weights) > 1 else weights[0], **evaluated[0].settings}
 
 
 def _bootstrap(arguments: EvaluateArguments) -> Bootstrap | None:

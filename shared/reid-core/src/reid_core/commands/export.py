@@ -20,11 +20,15 @@ from reid_core.commands.network import LoadedNetwork
 from reid_core.engine.distributed import World
 from reid_core.errors import ConfigError, ReIDError
 from reid_core.files import atomic_file, make_parent, write_json
+from reid_core.models.embedding import ChosenFeature, is_cross_modal
 from reid_core.models.footprint import embedding_footprint, state_bytes
 
 __all__ = ["ExportError", "export_network", "run_export"]
 
 logger = logging.getLogger(__name__)
+
+Inputs = dict[str, Tensor]
+"""Names of the file's inputs to their values, in order."""
 
 _TOLERANCE = 1e-4
 _CHECKED_BATCHES = (1, 2, 5)  # not those of the example, so that a frozen batch size is found
@@ -45,29 +49,31 @@ def run_export(loaded: LoadedNetwork, arguments: ExportArguments) -> None:
     Raises:
         ReIDError: As ``export_network``, or it would need more memory than it may have.
     """
+    loaded = loaded.choose(feature=arguments.feature, flip=arguments.flip)
     source = loaded.source
     folder = source if source.is_dir() else source.parent
     path = arguments.out or folder / f"model.{arguments.format}"
     _require_memory(loaded, arguments)
     make_parent(path)
-    difference = export_network(loaded, path, arguments.format, flip=arguments.flip)
+    difference = export_network(loaded, path, arguments.format)
+    flags = " and infrared (batch)" if is_cross_modal(loaded.network) else ""
     say(
         f"wrote {path} and {path.name}.json: images (batch, 3, {loaded.height}, {loaded.width}) "
-        f"in [0, 1] to unit features; largest difference to PyTorch {difference:.1e}"
+        f"in [0, 1]{flags} to unit features; largest difference to PyTorch {difference:.1e}"
     )
 
 
-def export_network(loaded: LoadedNetwork, path: Path, kind: str, *, flip: bool = True) -> float:
+def export_network(loaded: LoadedNetwork, path: Path, kind: str) -> float:
     """Write the test-time network as one file, check it, and put a card beside it.
 
-    The file takes images (B, 3, H, W) float32, RGB in [0, 1], B free, and returns (B, D) float32
-    features of length 1: normalisation and mirror image are inside.
+    The file takes ``images`` (B, 3, H, W) float32, RGB in [0, 1], B free, and returns (B, D)
+    float32 features of length 1: normalisation and mirror image are inside. That of a cross-modal
+    network also takes ``infrared`` (B,) bool, true for infrared images.
 
     Args:
-        loaded: The network.
+        loaded: The network, with the feature and the use of mirror images that are wanted.
         path: File to write; appears only when the check has passed.
         kind: ``onnx`` (needs the extra ``export``) or ``pt2``.
-        flip: Add the features of the mirror image.
 
     Returns:
         Largest absolute difference to PyTorch seen in the check.
@@ -77,19 +83,18 @@ def export_network(loaded: LoadedNetwork, path: Path, kind: str, *, flip: bool =
         ExportError: When the exported file differs by more than 1e-4.
         OutputError: When the file cannot be written.
     """
-    writers: dict[str, Callable[[nn.Module, Tensor, Path], Callable[[Tensor], Tensor]]] = {
+    writers: dict[str, Callable[[nn.Module, Inputs, Path], Callable[[Inputs], Tensor]]] = {
         "onnx": _write_onnx,
         "pt2": _write_pt2,
     }
     if kind not in writers:
         raise ConfigError(f"format {kind!r} is unknown; choose from {', '.join(writers)}")
-    model = loaded.inference_model(flip=flip)
-    shape = (3, loaded.height, loaded.width)
-    example = torch.rand((3, *shape), generator=torch.Generator().manual_seed(0))
+    model = loaded.inference_model()
+    example = _draw_inputs(loaded, 3, torch.Generator().manual_seed(0))[0]
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f"model.{kind}"
         run = writers[kind](model, example, draft)
-        difference = _largest_difference(model, run, shape)
+        difference = _largest_difference(loaded, model, run)
         if not difference <= _TOLERANCE:
             raise ExportError(
                 f"the {kind} file differs from PyTorch by {difference:.1e} (allowed: "
@@ -99,7 +104,7 @@ def export_network(loaded: LoadedNetwork, path: Path, kind: str, *, flip: bool =
         content = draft.read_bytes()
     with atomic_file(path, needed=len(content)) as file:
         file.write(content)
-    write_json(path.with_name(f"{path.name}.json"), _card(loaded, kind, flip, difference))
+    write_json(path.with_name(f"{path.name}.json"), _card(loaded, kind, difference))
     return difference
 
 
@@ -115,23 +120,32 @@ def _require_memory(loaded: LoadedNetwork, arguments: ExportArguments) -> None:
     plan.require("export")
 
 
+def _draw_inputs(loaded: LoadedNetwork, count: int, generator: torch.Generator) -> list[Inputs]:
+    """Return random images, of a cross-modal network once with each of two modalities."""
+    images = torch.rand((count, 3, loaded.height, loaded.width), generator=generator)
+    if not is_cross_modal(loaded.network):
+        return [{"images": images}]
+    infrared = torch.arange(count) % 2 == 1
+    return [{"images": images, "infrared": flags} for flags in (infrared, ~infrared)]
+
+
 def _largest_difference(
-    model: nn.Module, run: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+    loaded: LoadedNetwork, model: nn.Module, run: Callable[[Inputs], Tensor]
 ) -> float:
     generator = torch.Generator().manual_seed(1)
     largest = 0.0
     for batch_size in _CHECKED_BATCHES:
-        images = torch.rand((batch_size, *shape), generator=generator)
-        with torch.inference_mode():
-            expected = model(images)
-        found = run(images)
-        if found.shape != expected.shape:
-            return float("inf")
-        largest = max(largest, float((found - expected).abs().max()))
+        for inputs in _draw_inputs(loaded, batch_size, generator):
+            with torch.inference_mode():
+                expected = model(**inputs)
+            found = run(inputs)
+            if found.shape != expected.shape:
+                return float("inf")
+            largest = max(largest, float((found - expected).abs().max()))
     return largest
 
 
-def _write_onnx(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+def _write_onnx(model: nn.Module, example: Inputs, path: Path) -> Callable[[Inputs], Tensor]:
     missing = [
         name
         for name in ("onnx", "onnxscript", "onnxruntime")
@@ -146,39 +160,56 @@ def _write_onnx(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tens
 
     torch.onnx.export(
         model,
-        (example,),
+        (),
         path,
-        input_names=["images"],
+        kwargs=example,
+        input_names=list(example),
         output_names=["features"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+        dynamic_shapes=_dynamic_batch(example),
         dynamo=True,
         external_data=False,
         verbose=False,
     )
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    def run(inputs: Inputs) -> Tensor:
+        arrays = {name: value.numpy() for name, value in inputs.items()}
+        return torch.from_numpy(session.run(None, arrays)[0])
 
     return run
 
 
-def _write_pt2(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
-    dynamic = {"images": {0: torch.export.Dim("batch", min=1)}}
+def _write_pt2(model: nn.Module, example: Inputs, path: Path) -> Callable[[Inputs], Tensor]:
     with torch.no_grad():
-        program = torch.export.export(model, (example,), dynamic_shapes=dynamic)
+        program = torch.export.export(
+            model, tuple(example.values()), dynamic_shapes=_dynamic_batch(example)
+        )
     torch.export.save(program, path)
     module: Any = torch.export.load(path).module()
 
-    def run(images: Tensor) -> Tensor:
+    def run(inputs: Inputs) -> Tensor:
         with torch.no_grad():
-            features: Tensor = module(images)
+            features: Tensor = module(*inputs.values())
         return features
 
     return run
 
 
-def _card(loaded: LoadedNetwork, kind: str, flip: bool, difference: float) -> dict[str, Any]:
+def _dynamic_batch(example: Inputs) -> dict[str, dict[int, Any]]:
+    """Name the batch size once; the network itself says that it is that of all inputs."""
+    first, *others = example
+    names: dict[str, dict[int, Any]] = {first: {0: torch.export.Dim("batch", min=1)}}
+    return names | {name: {0: torch.export.Dim.DYNAMIC} for name in others}
+
+
+def _card(loaded: LoadedNetwork, kind: str, difference: float) -> dict[str, Any]:
+    network = loaded.network
+    infrared = {
+        "name": "infrared",
+        "shape": ["batch"],
+        "dtype": "bool",
+        "values": "true for infrared images",
+    }
     return {
         "method": loaded.method,
         "format": kind,
@@ -187,10 +218,13 @@ def _card(loaded: LoadedNetwork, kind: str, flip: bool, difference: float) -> di
             "name": "images",
             "shape": ["batch", 3, loaded.height, loaded.width],
             "dtype": "float32",
-            "values": "RGB in [0, 1], resized with Pillow's bilinear filter",
+            "values": f"RGB in [0, 1], resized with Pillow's {loaded.interpolation} filter",
         },
+        **({"modality_input": infrared} if is_cross_modal(network) else {}),
         "output": {"name": "features", "dtype": "float32", "length": 1},
-        "flip": flip,
+        # Two features of one network are of the same shape; nothing else tells the files apart.
+        **({"feature": network.feature} if isinstance(network, ChosenFeature) else {}),
+        "flip": loaded.flip,
         "largest_difference_to_pytorch": difference,
         "weights": json.loads(json.dumps(dict(loaded.card), default=str)),
     }

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from reid_core.config import DataConfig
+from reid_core.config import DataConfig, FlipTest
 from reid_core.data.augment_config import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig, Channels
+from reid_core.data.images import Interpolation
 from reid_core.engine.weights import read_weights
 from reid_core.errors import CheckpointError
-from reid_core.models.embedding import FlipEmbedding
+from reid_core.models.embedding import FlipEmbedding, choose_feature
 from reid_core.models.loading import load_state
-from reid_core.precision import in_float32
 
 __all__ = ["InferenceModel", "LoadedNetwork", "load_own_network", "network_card"]
 
@@ -34,6 +34,8 @@ class LoadedNetwork:
         card: What the file says of itself: version, preset, data set, results; may be empty.
         mean: Per channel, of values in [0, 1].
         std: Per channel, of values in [0, 1].
+        interpolation: Filter with which its images were resized.
+        flip: What becomes of mirror images in the method's evaluation.
     """
 
     method: str
@@ -44,10 +46,25 @@ class LoadedNetwork:
     card: Mapping[str, Any]
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
+    interpolation: Interpolation = "bilinear"
+    flip: FlipTest = "sum"
 
-    def inference_model(self, *, flip: bool = True) -> InferenceModel:
+    def choose(self, *, feature: str = "", flip: str = "auto") -> LoadedNetwork:
+        """Return the network with other test-time choices.
+
+        Args:
+            feature: The one of the network's features that is wanted; empty for the headline.
+            flip: A ``FlipTest``, or ``auto`` for that of the method.
+
+        Raises:
+            ConfigError: The network has no feature of this name.
+        """
+        chosen: FlipTest = self.flip if flip == "auto" else _one_of(flip, FlipTest)
+        return replace(self, network=choose_feature(self.network, feature), flip=chosen)
+
+    def inference_model(self) -> InferenceModel:
         """Return the network as one module from pixels to unit features."""
-        return InferenceModel(self.network, mean=self.mean, std=self.std, flip=flip).eval()
+        return InferenceModel(self.network, mean=self.mean, std=self.std, flip=self.flip).eval()
 
 
 class InferenceModel(nn.Module):
@@ -57,27 +74,31 @@ class InferenceModel(nn.Module):
         network: Module with ``embed``.
         mean: Per channel.
         std: Per channel.
-        flip: Add the features of the mirror image before the length is made 1.
+        flip: What becomes of the mirror image.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, network: nn.Module, *, mean: Channels, std: Channels, flip: bool = True
+        self, network: nn.Module, *, mean: Channels, std: Channels, flip: FlipTest = "sum"
     ) -> None:
         super().__init__()
-        self.network = network
-        self.flipped = FlipEmbedding(network) if flip else None  # type: ignore[arg-type]
+        self.network = network  # first: exported files name their tensors by it
+        self.features = FlipEmbedding(network, flip)  # type: ignore[arg-type]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return (B, D) float32 features of length 1 for (B, 3, H, W) RGB pixels in [0, 1]."""
+    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+        """Return (B, D) float32 features of length 1.
+
+        Args:
+            images: (B, 3, H, W) float32, RGB in [0, 1].
+            infrared: (B,) bool, true for infrared images; for cross-modal networks only.
+        """
         images = (images - self.mean) / self.std
-        if self.flipped is not None:
-            return self.flipped(images)  # type: ignore[no-any-return]
-        return _unit(self.network.embed(images))  # type: ignore[operator]
+        modalities = () if infrared is None else (infrared,)
+        return self.features(images, *modalities)  # type: ignore[no-any-return]
 
 
 def network_card(
@@ -94,7 +115,7 @@ def network_card(
         method: Name of the method, e.g. ``aim``.
         version: Version of its package.
         network: What the method builds its test-time network from; plain JSON values.
-        data: Size of the images.
+        data: Size of the images, filter of the resize, use of mirror images.
         augment: Their mean and standard deviation.
     """
     return {
@@ -104,9 +125,11 @@ def network_card(
         "input": {
             "height": data.height,
             "width": data.width,
+            "interpolation": data.interpolation,
             "mean": list(augment.mean),
             "std": list(augment.std),
         },
+        "flip": data.flip,
     }
 
 
@@ -129,6 +152,9 @@ def load_own_network(
         network, image = build(card["network"]), card["input"]
         height, width = int(image["height"]), int(image["width"])
         mean, std = tuple(map(float, image["mean"])), tuple(map(float, image["std"]))
+        # Cards of older versions do not say these two: they had no choice.
+        interpolation = _one_of(image.get("interpolation", "bilinear"), Interpolation)
+        flip = _one_of(card.get("flip", "sum"), FlipTest)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the card of {path} does not describe a network of {method} ({error!r}); use weights "
@@ -144,9 +170,17 @@ def load_own_network(
         card=card,
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
+        interpolation=interpolation,
+        flip=flip,
     )
 
 
-@in_float32
-def _unit(features: Tensor) -> Tensor:
-    return nn.functional.normalize(features)
+def _one_of(value: object, choices: Any) -> Any:
+    """Return a value of a ``Literal``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"{value!r} is none of {', '.join(map(repr, get_args(choices)))}")
+    return value

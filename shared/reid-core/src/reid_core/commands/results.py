@@ -52,6 +52,7 @@ class MethodInfo:
         citation: Its publication, for the list of references.
         source: The publication in a few words, beside its figures.
         published: Protocol name to the figures of the paper, as fractions.
+        sources: Protocol name to the source of its figures, where it is another.
     """
 
     name: str
@@ -60,6 +61,7 @@ class MethodInfo:
     citation: str
     source: str
     published: Mapping[str, Mapping[str, float]]
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +164,14 @@ def publish(
 
 def print_evaluation(label: str, evaluation: Evaluation) -> None:
     """Print one line per protocol, for the time until the table: rank-1 and mAP in percent."""
-    for name, figures in evaluation.summary().items():
-        say(
-            f"{label}  {name}  rank-1 {figures['rank1']:.1%}  mAP {figures['mAP']:.1%}  "
-            f"(a random ranking: {figures['chance_rank1']:.1%})"
-        )
+    for variant, results in {"": evaluation.results, **evaluation.variants}.items():
+        for result in results:
+            figures = result.summary()
+            name = " ".join(filter(None, [result.protocol.name, variant]))
+            say(
+                f"{label}  {name}  rank-1 {figures['rank1']:.1%}  mAP {figures['mAP']:.1%}  "
+                f"(a random ranking: {figures['chance_rank1']:.1%})"
+            )
 
 
 def describe_dataset(dataset: ReIDDataset) -> str:
@@ -228,7 +233,8 @@ def _rows(
         for variant, found in variants.items():
             rows.append(result_row(name, outcome.stage, found[name], variant))
         if name in method.published:
-            rows.append(published_row(name, method.published[name], method.source))
+            source = method.sources.get(name, method.source)
+            rows.append(published_row(name, method.published[name], source))
     return rows
 
 

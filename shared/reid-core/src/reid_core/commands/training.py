@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from reid_core.commands.best import BestWeights
 from reid_core.commands.budget import open_plan, plan_training
 from reid_core.commands.console import say
+from reid_core.commands.permutation_file import open_permutations
 from reid_core.commands.progress import progress_bar
 from reid_core.commands.results import (
     MethodInfo,
@@ -22,6 +23,7 @@ from reid_core.commands.results import (
     publish,
 )
 from reid_core.commands.same_data import require_same_data
+from reid_core.commands.trials import has_trials
 from reid_core.config import to_dict
 from reid_core.data.augment import BatchAugment
 from reid_core.data.augment_config import AugmentConfig
@@ -29,7 +31,7 @@ from reid_core.data.fingerprint import fingerprint
 from reid_core.data.loader import EpochSampler, TrainLoader
 from reid_core.data.opening import open_dataset, open_images
 from reid_core.data.requirements import require_trainable
-from reid_core.data.sample import ReIDDataset
+from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.engine.folder import METRICS_NAME
 from reid_core.engine.optimizers import num_moments
 from reid_core.engine.run import Run
@@ -96,7 +98,7 @@ def open_images_of_training(
     config: TrainingConfig,
     dataset: ReIDDataset,
     network: nn.Module,
-    sampler: Callable[[Sequence[int]], EpochSampler],
+    sampler: Callable[[Sequence[Sample]], EpochSampler],
 ) -> TrainingImages:
     """Decode all images once, the test images first, so that bad ones are found before training.
 
@@ -107,14 +109,16 @@ def open_images_of_training(
         config: Its settings.
         dataset: The data set.
         network: The networks in training mode, with ``embed``; they may be on the meta device.
-        sampler: From the identities of the training images to their order in each epoch.
+        sampler: From the training images to their order in each epoch.
 
     Raises:
+        ProtocolError: When a protocol cannot be used.
         MemoryLimitError: When the run needs more memory than it may have.
         ImageFileError: When images are damaged (unless they are to be skipped).
         OutputError: When the image cache cannot be written.
     """
     protocols = choose_protocols(dataset, config.protocols)
+    permutations = open_permutations(protocols, dataset)
     augment, scale = config.augment, _crop_scale(config.augment)
     places = plan_training(
         run,
@@ -135,6 +139,7 @@ def open_images_of_training(
         world=run.world,
         mean=augment.mean,
         std=augment.std,
+        permutations=permutations,
     )
     with progress_bar("reading test images", enabled=run.is_main) as progress:
         evaluator.open_images(progress)
@@ -151,7 +156,7 @@ def open_images_of_training(
     loader = TrainLoader(
         images,
         samples,
-        sampler([sample.pid for sample in samples]),
+        sampler(samples),
         BatchAugment(augment, config.data.height, config.data.width),
         batch_size=config.batch_size,
         device=run.device,
@@ -166,18 +171,16 @@ def _crop_scale(augment: AugmentConfig) -> float | None:
     return augment.crop_scale if augment.crop_prob else None
 
 
-def evaluate_epoch(
-    run: Run, evaluator: Evaluator, embed: Callable[[Tensor], Tensor], epoch: int
-) -> Evaluation:
+def evaluate_epoch(run: Run, evaluator: Evaluator, network: nn.Module, epoch: int) -> Evaluation:
     """Evaluate a network in training, log the figures and print them.
 
     Args:
         run: The run.
-        evaluator: From ``open_evaluator``.
-        embed: The network's ``embed``.
+        evaluator: From ``open_images_of_training``.
+        network: Module with ``embed``.
         epoch: Epoch just finished, from 0; -1 before training.
     """
-    found = evaluator(embed)
+    found = evaluator(network)
     run.log_evaluation(epoch, found.summary())
     if run.is_main:
         print_evaluation("untrained" if epoch < 0 else f"epoch {epoch + 1}", found)
@@ -279,6 +282,7 @@ def leave_results(
         "dataset": dataset.name,
         "synthetic": dataset.synthetic,
         "fingerprint": fingerprint(dataset),
+        **({"trial": config.data.trial} if has_trials(dataset.name) else {}),
         **details,
         "results": evaluation.summary(),
     }

@@ -1,4 +1,4 @@
-"""Large arrays whose memory is used again as soon as nobody holds them."""
+"""Tensors that batches are written into."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["FloatBuffers"]
+__all__ = ["FloatBuffers", "pixel_buffer"]
+
+
+def pixel_buffer(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return a uint8 tensor on the host with arbitrary contents, to be sent to a device."""
+    # PyTorch keeps pinned blocks for the next batch and knows when a copy from them has ended.
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
 
 
 class FloatBuffers:
-    """Source of float32 tensors of one shape.
+    """Source of float32 tensors of one shape, whose memory is used again when nobody holds them.
 
     A new tensor of tens of megabytes costs more than filling it: the system hands out its pages one
     by one, zeroed. Here a block returns to the source when the last tensor that shares it is gone

@@ -11,6 +11,7 @@ import numpy as np
 import PIL
 from PIL import features
 
+from reid_core.data.array_rows import stored_file
 from reid_core.data.augment_draws import enlarged_size
 from reid_core.data.images import Interpolation, Pixels, read_image, resize_image, to_planar
 from reid_core.errors import ConfigError, ImageFileError
@@ -83,7 +84,7 @@ def content_key(spec: CacheSpec, paths: Sequence[Path]) -> str:
     digest.update(repr((spec, decoder)).encode())
     for path in paths:
         try:
-            status = path.stat()
+            status = stored_file(path).stat()
             stamp = (status.st_size, status.st_mtime_ns)
         except OSError:
             stamp = (-1, -1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from reid_core.data.fingerprint import fingerprint
 from reid_core.data.prefetch import available_cpus
 from reid_core.data.readers import READERS, CountDifference, Reading, read_dataset
+from reid_core.data.readers.counts import split_modalities
 from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.data.tables import camera_table, outfit_table, split_table
 from reid_core.errors import DatasetError, ImageFileError
@@ -204,6 +205,11 @@ def _query_gallery(
             gallery = dataset.splits.get("val_gallery" if split.startswith("val") else "gallery")
             if gallery is not None:
                 yield split, queries, gallery
+        elif split.startswith("test"):
+            # Splits of both modalities are searched across them, in either direction.
+            parts = split_modalities(split, queries)
+            for name, searched in zip(parts, reversed(parts.values()), strict=True):
+                yield name, parts[name], searched
 
 
 def _num_unmatched(queries: Sequence[Sample], gallery: Sequence[Sample]) -> int:

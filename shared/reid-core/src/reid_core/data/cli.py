@@ -96,7 +96,7 @@ def synthesize_data(
     """Write synthetic people in the layout of a data set.
 
     Args:
-        layout: Data set whose layout is written: ltcc, prcc, last or celeb.
+        layout: Data set whose layout is written: ltcc, prcc, last, celeb, sysu, regdb or llcm.
         directory: Folder in which the data set's own folder is made.
         seed: Seed; the same seed gives the same images.
         size: How many people and images.
@@ -174,13 +174,16 @@ def _choose(data: str, dataset: str | None) -> tuple[str, str | Path]:
 
 
 def _describe(info: DatasetInfo, protocols: str) -> str:
-    sizes = (
+    # The trials of a data set are of one size.
+    shown = [split for split in info.splits if info.num_trials == 1 or split.endswith("_1")]
+    sizes = ", ".join(
         f"{split} {count.num_images:,}" if count and count.num_images else split
-        for split, count in ((split, info.counts.get(split)) for split in info.splits)
+        for split, count in ((split, info.counts.get(split)) for split in shown)
     )
+    trials = f" and so on, {info.num_trials} trials" if info.num_trials > 1 else ""
     fields = {
         "folder": f"ROOT/{info.folder}",
-        "images": ", ".join(sizes),
+        "images": sizes + trials,
         "protocols": protocols,
         "from": info.source.removeprefix("from "),
         "paper": info.paper,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from reid_core.data.sample import ReIDDataset
+from reid_core.data.array_rows import stored_file
+from reid_core.data.sample import ReIDDataset, Sample
 
 __all__ = ["fingerprint"]
 
@@ -14,12 +15,13 @@ def fingerprint(dataset: ReIDDataset) -> str:
     """Return 16 hexadecimal digits that depend on the data set's files and labels.
 
     Hashed (SHA-256) are, for each sample in sorted order: split, path below the data set's folder,
-    file size, pid, camid and clothes_id. Where the folder lies does not matter, nor the order of
-    the samples; file contents are represented by their size, so it takes seconds, not minutes.
+    file size, pid, camid, clothes_id and, of infrared images, the modality. Where the folder lies
+    does not matter, nor the order of the samples; file contents are represented by their size, so
+    it takes seconds, not minutes.
     """
     lines = sorted(
         f"{split}\t{_name(sample.path, dataset.root)}\t{_size(sample.path)}\t"
-        f"{sample.pid}\t{sample.camid}\t{sample.clothes_id}\n"
+        f"{sample.pid}\t{sample.camid}\t{sample.clothes_id}{_modality(sample)}\n"
         for split, samples in dataset.splits.items()
         for sample in samples
     )
@@ -29,6 +31,11 @@ def fingerprint(dataset: ReIDDataset) -> str:
     return digest.hexdigest()[:16]
 
 
+def _modality(sample: Sample) -> str:
+    """Return nothing for visible images: data sets without infrared ones keep their fingerprint."""
+    return "" if sample.modality == "visible" else f"\t{sample.modality}"
+
+
 def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
@@ -36,6 +43,6 @@ def _name(path: Path, root: Path) -> str:
 def _size(path: Path) -> int:
     """Return the size in bytes; -1 where the file is gone (reading it says what is wrong)."""
     try:
-        return path.stat().st_size
+        return stored_file(path).stat().st_size
     except OSError:
         return -1

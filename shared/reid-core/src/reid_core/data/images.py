@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from reid_core.errors import ImageFileError
+from reid_core.config import Interpolation
+from reid_core.data.array_rows import map_array, split_row
+from reid_core.errors import DatasetError, ImageFileError
 
 __all__ = [
     "Interpolation",
@@ -28,17 +29,21 @@ __all__ = [
     "to_planar",
 ]
 
-Interpolation = Literal["bilinear", "bicubic"]
 Pixels = npt.NDArray[np.uint8]
 
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 def read_image(path: Path) -> Image.Image:
     """Read an image file and convert it to RGB; orientation tags are ignored, alpha is dropped.
 
     Args:
-        path: File in any format that Pillow decodes.
+        path: File in any format that Pillow decodes, or a row of an array of images
+            (``array_rows.row_path``).
 
     Returns:
         The decoded image, mode RGB.
@@ -47,7 +52,10 @@ def read_image(path: Path) -> Image.Image:
         ImageFileError: The file is missing, empty, unreadable, truncated or not an image; the
             message names the file and the reason. The file is tried once.
     """
+    row = split_row(path)
     try:
+        if row is not None:
+            return Image.fromarray(map_array(row[0])[row[1]])
         with Image.open(path) as image:
             return image.convert("RGB")
     except MemoryError:
@@ -65,6 +73,8 @@ def _reason(path: Path, error: Exception) -> str:
         return "this is a folder"
     if isinstance(error, PermissionError):
         return "no permission to read it"
+    if isinstance(error, DatasetError):  # of an array
+        return str(error)
     if isinstance(error, Image.DecompressionBombError):
         return f"too many pixels ({error})"
     if isinstance(error, UnidentifiedImageError):

@@ -40,7 +40,10 @@ class DatasetInfo:
         camera_label: What stands in ``Sample.camid``.
         clothes_label: Which splits have outfit labels: all; training alone, and elsewhere
             ``Sample.clothes_id`` repeats the identity; or none, and it is -1.
-        counts: Published size by split. A key such as ``query+gallery`` counts splits together.
+        num_trials: Divisions into training and test people, each with splits of its own that end in
+            its number (``train_1``, ``test_1``, ...); 1 where there is a single one.
+        counts: Published size by split. A key such as ``query+gallery`` counts splits together, one
+            such as ``train (infrared)`` the images of one modality.
         source: Where the images can be asked for.
         paper: The publication to cite.
     """
@@ -57,6 +60,7 @@ class DatasetInfo:
     paper: str
     camera_label: CameraLabel = "camera"
     clothes_label: Literal["all", "train", "none"] = "all"
+    num_trials: int = 1
 
     @property
     def tree(self) -> str:

@@ -1,4 +1,4 @@
-"""Batches on a device: augmented ones for training, plain ones for evaluation.
+"""Augmented batches on a device, for training.
 
 No worker processes: the pixels are already decoded, so two threads of the training process prepare
 batches faster than processes could send them.
@@ -16,18 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.data.augment import AugmentParams, BatchAugment, normalize_pixels
-from reid_core.data.augment_config import IMAGENET_MEAN, IMAGENET_STD, Channels
-from reid_core.data.buffers import FloatBuffers
+from reid_core.data.augment import AugmentParams, BatchAugment
+from reid_core.data.buffers import FloatBuffers, pixel_buffer
 from reid_core.data.cache import ImageCache
-from reid_core.data.finish import DeviceFinish, Normalizer, send
+from reid_core.data.finish import DeviceFinish, send
 from reid_core.data.prefetch import prefetch
 from reid_core.data.sample import Sample
 from reid_core.data.samplers import Indices
-from reid_core.data.stream import ImageSource
 from reid_core.errors import ConfigError
 
-__all__ = ["Batch", "EpochSampler", "EvaluationBatch", "TrainLoader", "evaluation_batches"]
+__all__ = ["Batch", "EpochSampler", "TrainLoader"]
 
 
 class EpochSampler(Protocol):
@@ -49,6 +47,7 @@ class Batch:
         pids: (B,) int64 on the device.
         camids: (B,) int64 on the device.
         clothes_ids: (B,) int64 on the device, -1 where there is no label.
+        infrared: (B,) bool on the device, true for infrared images.
         indices: (B,) int64, positions in the training list.
         paths: The B image files.
     """
@@ -57,6 +56,7 @@ class Batch:
     pids: Tensor
     camids: Tensor
     clothes_ids: Tensor
+    infrared: Tensor
     indices: Indices
     paths: tuple[Path, ...]
 
@@ -128,8 +128,7 @@ class TrainLoader:
         if cache.spec.enlarged_size != augment.enlarged_size:
             self._enlarged = None
         self._paths = cache.paths
-        labels = [(sample.pid, sample.camid, sample.clothes_id) for sample in samples]
-        self._labels = np.array(labels, np.int64).T  # (3, N)
+        self._labels = np.array([_labels(sample) for sample in samples], np.int64).T  # (4, N)
         self._sampler = sampler
         self._augment = augment
         self._batch_size = batch_size
@@ -183,7 +182,7 @@ class TrainLoader:
             self._augment.apply_float(pixels, params, enlarged=enlarged, out=images.numpy())
         else:
             shape = (len(indices), 3, self._augment.height, self._augment.width)
-            images = _empty_pixels(shape, self._device)
+            images = pixel_buffer(shape, self._device)
             self._augment.apply_uint8(pixels, params, enlarged=enlarged, out=images.numpy())
         return _HostBatch(images, indices, params)
 
@@ -191,89 +190,11 @@ class TrainLoader:
         images = host.images
         if self._device.type != "cpu":
             images = self._finish(send(images, self._device), host.params)
-        labels = torch.from_numpy(self._labels.take(host.indices, axis=1))  # (3, B)
-        pids, camids, clothes_ids = send(labels, self._device).unbind(0)
+        labels = torch.from_numpy(self._labels.take(host.indices, axis=1))  # (4, B)
+        pids, camids, clothes_ids, infrared = send(labels, self._device).unbind(0)
         paths = tuple(self._paths[i] for i in host.indices)
-        return Batch(images, pids, camids, clothes_ids, host.indices, paths)
+        return Batch(images, pids, camids, clothes_ids, infrared.bool(), host.indices, paths)
 
 
-class EvaluationBatch(NamedTuple):
-    """One batch of images to embed.
-
-    Attributes:
-        images: (batch_size, 3, H, W) float32 on the device, normalised. Rows from len(indices) on
-            repeat the last image; their features are to be dropped.
-        indices: (n,) int64, positions in the source of the first n rows, 1 <= n <= batch_size.
-    """
-
-    images: Tensor
-    indices: Indices
-
-
-def evaluation_batches(
-    source: ImageSource,
-    *,
-    batch_size: int,
-    device: torch.device,
-    indices: Indices | None = None,
-    mean: Channels = IMAGENET_MEAN,
-    std: Channels = IMAGENET_STD,
-    num_threads: int = 2,
-) -> Iterator[EvaluationBatch]:
-    """Yield images for evaluation, in order, in batches of one fixed size.
-
-    Kernels may add in another order for another batch size; with every batch filled up to the same
-    size, the features of an image do not depend on where in the list or on which process it is.
-
-    Args:
-        source: ``ImageCache``, or ``ImageStream`` for a folder too large to keep.
-        batch_size: Rows of every batch, the last one included.
-        device: Where the batches go.
-        indices: Positions to yield, e.g. ``own_share`` of a process; by default all.
-        mean: Per channel, of values in [0, 1].
-        std: Per channel, of values in [0, 1].
-        num_threads: Threads that read; each works on one batch, so about 2 ``num_threads`` batches
-            are in memory. A stream needs one per core.
-
-    Yields:
-        Batches. Images that a stream skips are missing from ``indices``; batches without any
-        readable image are left out.
-
-    Raises:
-        ConfigError: ``batch_size`` is not positive.
-        ImageFileError: A stream meets an unreadable image that it may not skip.
-    """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size} must be at least 1.")
-    chosen = np.arange(len(source), dtype=np.int64) if indices is None else indices
-    chunks = [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
-    buffers = FloatBuffers((batch_size, 3, source.height, source.width))
-    normalize = Normalizer(device, mean, std)
-
-    def prepare(chunk: Indices) -> EvaluationBatch | None:
-        pixels, kept = source.read(chunk)
-        if not len(kept):
-            return None
-        if device.type == "cpu":
-            images = buffers.take()
-            for row, image in zip(images.numpy(), pixels, strict=False):
-                normalize_pixels(image, mean, std, out=row)
-        else:
-            images = _empty_pixels((batch_size, *pixels.shape[1:]), device)
-            np.copyto(images.numpy()[: len(kept)], pixels)
-        images[len(kept) :] = images[len(kept) - 1]
-        return EvaluationBatch(images, kept)
-
-    with closing(prefetch(prepare, chunks, num_threads=num_threads)) as batches:
-        for batch in batches:
-            if batch is None:
-                continue
-            images = batch.images
-            if device.type != "cpu":
-                images = normalize(send(images, device))
-            yield EvaluationBatch(images, batch.indices)
-
-
-def _empty_pixels(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    # PyTorch keeps pinned blocks for the next batch and knows when a copy from them has ended.
-    return torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+def _labels(sample: Sample) -> tuple[int, int, int, bool]:
+    return sample.pid, sample.camid, sample.clothes_id, sample.modality == "infrared"

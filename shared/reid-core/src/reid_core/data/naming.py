@@ -8,9 +8,12 @@ from reid_core.errors import ConfigError
 
 __all__ = ["SYNTHETIC_LAYOUTS", "LayoutName", "check_layout", "is_synthetic", "name_dataset"]
 
-LayoutName = Literal["ltcc", "prcc", "last", "celeb"]
+LayoutName = Literal["ltcc", "prcc", "last", "celeb", "sysu", "regdb", "llcm"]
 
-SYNTHETIC_LAYOUTS: tuple[LayoutName, ...] = ("ltcc", "prcc", "last", "celeb")
+SYNTHETIC_LAYOUTS: tuple[LayoutName, ...] = (
+    *("ltcc", "prcc", "last", "celeb"),
+    *("sysu", "regdb", "llcm"),
+)
 """Data sets whose layout the generator writes."""
 
 _SYNTHETIC = "synthetic"
@@ -21,8 +24,12 @@ def is_synthetic(root: str) -> bool:
     return root == _SYNTHETIC or root.startswith(f"{_SYNTHETIC}:")
 
 
-def name_dataset(root: str) -> str:
+def name_dataset(root: str, layout: str = SYNTHETIC_LAYOUTS[0]) -> str:
     """Return the name of the data set that ``--data ROOT`` means where ``--dataset`` is not given.
+
+    Args:
+        root: The value of ``--data``.
+        layout: What ``synthetic`` alone means.
 
     Raises:
         DatasetNotFoundError: When nothing is recognised at ROOT.
@@ -32,7 +39,7 @@ def name_dataset(root: str) -> str:
         from reid_core.data.readers import find_dataset
 
         return find_dataset(root)
-    layout = root.partition(":")[2] or SYNTHETIC_LAYOUTS[0]
+    layout = root.partition(":")[2] or layout
     check_layout(layout)
     return layout
 

@@ -10,14 +10,15 @@ from pathlib import Path
 from reid_core.config import DataConfig
 from reid_core.data.cache import CacheSpec, ImageCache
 from reid_core.data.naming import check_layout, is_synthetic
-from reid_core.data.readers import load_dataset
+from reid_core.data.readers import READERS, load_dataset, read_dataset
+from reid_core.data.readers.sysu_arrays import check_array_settings
 from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.data.synthetic import ensure_synthetic
-from reid_core.errors import ConfigError
+from reid_core.errors import ConfigError, DatasetError
 from reid_core.files import user_cache_folder
 from reid_core.memory import MemoryPlan, available_memory
 
-__all__ = ["open_dataset", "open_images", "place_images"]
+__all__ = ["open_dataset", "open_images", "place_images", "select_trial", "trials_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,25 +35,88 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> ReIDDa
     """Read the data set that the settings name; generate it first where they say ``synthetic``.
 
     Args:
-        config: Root, name and size.
+        config: Root, name, trial and size.
         progress: Called with (images done, images in all) while images are generated.
 
+    Returns:
+        The data set; of one with several trials, the splits of ``config.trial`` (``select_trial``).
+
     Raises:
-        ConfigError: When the name is unknown, or contradicts ``synthetic:NAME``.
+        ConfigError: When the name is unknown, or contradicts ``synthetic:NAME``, or there is no
+            such trial.
         DatasetNotFoundError: When it is not there.
         DatasetError: When it cannot be used.
     """
-    root: str | Path = config.root
-    if is_synthetic(config.root):
-        layout = config.root.partition(":")[2] or config.dataset
-        check_layout(layout)
-        if layout != config.dataset:
-            raise ConfigError(
-                f"--data {config.root} and --dataset {config.dataset} contradict each other; "
-                "leave one of them out"
-            )
-        root = ensure_synthetic(layout, size=config.synthetic_size, progress=progress)
-    return load_dataset(config.dataset, root)
+    root = _find_root(config, progress)
+    dataset = load_dataset(config.dataset, root, prefer_arrays=config.prefer_arrays)
+    return select_trial(dataset, config.trial)
+
+
+def trials_of(config: DataConfig, progress: Progress | None = None) -> tuple[int, ...]:
+    """Return the trials that a copy of a data set holds, from 1; none where it has no trials.
+
+    Arguments and errors are those of ``open_dataset``; nothing is logged.
+    """
+    if _num_trials(config.dataset) == 1:
+        return ()
+    return _trials_in(read_dataset(config.dataset, _find_root(config, progress)).dataset)
+
+
+def select_trial(dataset: ReIDDataset, trial: int) -> ReIDDataset:
+    """Keep one trial of a data set that has several divisions into training and test people.
+
+    Args:
+        dataset: A data set as ``load_dataset`` returns it.
+        trial: Number of the trial, from 1.
+
+    Returns:
+        The data set with the splits ``train`` (that of the trial) and ``test_<trial>``, as the
+        protocols call it; a data set without trials as it is.
+
+    Raises:
+        ConfigError: When the data set has no such trial.
+        DatasetError: When this copy has no lists of it.
+    """
+    num_trials = _num_trials(dataset.name)
+    if not 1 <= trial <= num_trials:
+        has = "one division into training and test people: trial 1"
+        accepted = f"the trials 1 to {num_trials}" if num_trials > 1 else has
+        raise ConfigError(f"data.trial={trial}: {dataset.name} has {accepted}")
+    if num_trials == 1:
+        return dataset
+    present = _trials_in(dataset)
+    if trial not in present:
+        raise DatasetError(
+            f"{dataset.name} in {dataset.root} has no lists of trial {trial}, only of "
+            f"{', '.join(map(str, present))}; copy them, or choose another with --data.trial "
+            "(--trial where nothing is trained)"
+        )
+    test = f"test_{trial}"
+    splits = {"train": dataset.splits[f"train_{trial}"], test: dataset.splits[test]}
+    return replace(dataset, splits=splits)
+
+
+def _num_trials(name: str) -> int:
+    return READERS[name].info.num_trials if name in READERS else 1
+
+
+def _trials_in(dataset: ReIDDataset) -> tuple[int, ...]:
+    trials = range(1, _num_trials(dataset.name) + 1)
+    return tuple(trial for trial in trials if f"train_{trial}" in dataset.splits)
+
+
+def _find_root(config: DataConfig, progress: Progress | None) -> str | Path:
+    """Return the folder to read, after generating it where that is asked for."""
+    if not is_synthetic(config.root):
+        return config.root
+    layout = config.root.partition(":")[2] or config.dataset
+    check_layout(layout)
+    if layout != config.dataset:
+        raise ConfigError(
+            f"--data {config.root} and --dataset {config.dataset} contradict each other; "
+            "leave one of them out"
+        )
+    return ensure_synthetic(layout, size=config.synthetic_size, progress=progress)
 
 
 def place_images(
@@ -112,9 +176,13 @@ def open_images(
         progress: Called with (images done, images in all).
 
     Raises:
+        ConfigError: When pre-processed images would have to be resized again.
         ImageFileError: When images are damaged (see ``config.skip_corrupt``).
         OutputError: When the cache cannot be written.
     """
+    check_array_settings(
+        samples, height=config.height, width=config.width, interpolation=config.interpolation
+    )
     spec = _spec(len(samples), config, crop_scale)
     in_memory = config.cache == "memory"
     if config.cache == "auto":
@@ -125,6 +193,7 @@ def open_images(
         [sample.path for sample in samples],
         height=config.height,
         width=config.width,
+        interpolation=config.interpolation,
         crop_scale=spec.crop_scale,
         folder=folder,
         skip_corrupt=config.skip_corrupt,
@@ -141,7 +210,12 @@ def _spec(num_images: int, config: DataConfig, crop_scale: float | None) -> Cach
 
     They save time and cost more than half of the space; LaST's would need 20 GB.
     """
-    spec = CacheSpec(height=config.height, width=config.width, crop_scale=crop_scale)
+    spec = CacheSpec(
+        height=config.height,
+        width=config.width,
+        interpolation=config.interpolation,
+        crop_scale=crop_scale,
+    )
     if spec.record_bytes * num_images <= _ENLARGED_LIMIT:
         return spec
     return replace(spec, crop_scale=None)

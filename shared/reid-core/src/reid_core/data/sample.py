@@ -32,7 +32,7 @@ class Sample:
     """One image of one person.
 
     Attributes:
-        path: Image file.
+        path: Image file, or a row of a file of images (``array_rows``).
         pid: Person identity. Training splits are relabelled 0..N-1; test splits keep raw ids.
         camid: Camera, from 0. Where a data set has no cameras its reader says what stands here.
         clothes_id: Outfit label, or -1 where there is none. Never shared between two people.
@@ -62,6 +62,7 @@ class ReIDDataset:
         root: The data set's own folder, e.g. ``.../LTCC_ReID``.
         splits: Split name to samples. ``train`` is relabelled; test splits (``query``, ``gallery``,
             ``query_same``, ``val_query``, ...) hold raw ids. Protocols name the splits they use.
+            Of several trials each has its own: ``train_1``, ``test_1``, ``train_2``, ...
         synthetic: True where the images were generated; shown beside every result.
         notes: Sentences on what differs from the official split table; empty where nothing does.
     """

@@ -15,7 +15,13 @@ import numpy.typing as npt
 from reid_core.data.batching import check_distinct_batching, num_chunks, require_positive
 from reid_core.errors import ConfigError
 
-__all__ = ["DistinctIdentitySampler", "IdentityChunkSampler", "Indices", "inference_indices"]
+__all__ = [
+    "DistinctIdentitySampler",
+    "IdentityChunkSampler",
+    "Indices",
+    "inference_indices",
+    "require_place",
+]
 
 Indices = npt.NDArray[np.int64]
 Chunk = list[int]
@@ -55,7 +61,7 @@ class IdentityChunkSampler:
         world_size: int = 1,
     ) -> None:
         require_positive(num_instances=num_instances, world_size=world_size)
-        _require_place(seed, rank, world_size)
+        require_place(seed, rank, world_size)
         self.num_instances = num_instances
         self.seed = seed
         self.rank = rank
@@ -123,7 +129,7 @@ class DistinctIdentitySampler:
         world_size: int = 1,
     ) -> None:
         self._num_batches = check_distinct_batching(pids, batch_size, num_instances, world_size)
-        _require_place(seed, rank, world_size)
+        require_place(seed, rank, world_size)
         self.batch_size = batch_size
         self.num_instances = num_instances
         self.seed = seed
@@ -215,7 +221,12 @@ def _draw_chunks(
     return [images[i : i + size] for i in range(0, len(images) - size + 1, size)]
 
 
-def _require_place(seed: int, rank: int, world_size: int) -> None:
+def require_place(seed: int, rank: int, world_size: int) -> None:
+    """Refuse a seed or a place among the processes that a sampler cannot have.
+
+    Raises:
+        ConfigError: For the first of them.
+    """
     if not 0 <= rank < world_size:
         raise ConfigError(f"rank={rank} is not one of 0..{world_size - 1}.")
     if not 0 <= seed < _SEED_LIMIT:

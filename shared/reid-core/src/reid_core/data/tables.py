@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from reid_core.data.layout import CameraLabel, DatasetInfo, SplitCount
 from reid_core.data.readers import READERS, count_split
+from reid_core.data.readers.counts import select_counted, split_modalities
 from reid_core.data.sample import ReIDDataset, Sample
 
 __all__ = ["camera_label", "camera_table", "format_table", "outfit_table", "split_table"]
@@ -18,20 +19,21 @@ _OUTFITS_SHOWN = 6
 def split_table(dataset: ReIDDataset) -> str:
     """Return one row per split: images, identities, outfits, cameras, and the published figures.
 
-    Splits that are published together (such as ``query+gallery``) get a row of their own.
+    Splits that are published together (such as ``query+gallery``) get a row of their own, and so
+    do the modalities of a split that holds both.
     """
     info = _info(dataset)
     published = {} if info is None or dataset.synthetic else info.counts
-    joined = [key for key in published if "+" in key]
+    keys = [key for split in dataset.splits for key in (split, *_modality_keys(dataset, split))]
+    keys += [key for key in published if "+" in key]
     label = camera_label(dataset)
     heading = ["split", "images", "identities", "outfits"]
     heading += ["tracklets" if label == "tracklet" else "cameras"]
     rows = [heading + (["published images", "published identities"] if published else [])]
-    for key in [*dataset.splits, *joined]:
-        parts = key.split("+")
-        if any(part not in dataset.splits for part in parts):
+    for key in keys:
+        samples = select_counted(key, dataset.splits)
+        if samples is None:
             continue
-        samples = [sample for part in parts for sample in dataset.splits[part]]
         found = count_split(samples)
         num_cameras = None if label == "image" else len({sample.camid for sample in samples})
         num_clothes = found.num_clothes if _has_outfits(info, key) else None
@@ -108,6 +110,14 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
 def _info(dataset: ReIDDataset) -> DatasetInfo | None:
     reader = READERS.get(dataset.name)
     return None if reader is None else reader.info
+
+
+def _modality_keys(dataset: ReIDDataset, split: str) -> list[str]:
+    """Return the names of a split's modalities; none where trials would make the table too long."""
+    info = _info(dataset)
+    if info is not None and info.num_trials > 1:
+        return []
+    return list(split_modalities(split, dataset.splits[split]))
 
 
 def _has_outfits(info: DatasetInfo | None, split: str) -> bool:

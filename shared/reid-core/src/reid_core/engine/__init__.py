@@ -24,7 +24,7 @@ from reid_core.engine.distributed import (
     read_world,
 )
 from reid_core.engine.logging import MetricsWriter, configure_logging
-from reid_core.engine.optimizers import build_optimizer
+from reid_core.engine.optimizers import ParameterGroup, build_optimizer
 from reid_core.engine.run import BatchLoader, Position, Run
 from reid_core.engine.schedules import build_schedule, lr_factor
 from reid_core.engine.seeding import capture_rng, restore_rng, seed_everything
@@ -35,6 +35,7 @@ __all__ = [
     "BatchLoader",
     "Checkpoint",
     "MetricsWriter",
+    "ParameterGroup",
     "PeerError",
     "Position",
     "Precision",

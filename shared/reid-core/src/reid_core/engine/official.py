@@ -32,23 +32,26 @@ def is_state_dict(value: object) -> bool:
     )
 
 
-def require_official(content: object, *, method: str, source: str) -> Mapping[str, Any]:
-    """Return the contents of a checkpoint whose network is in ``model_state_dict``.
+def require_official(
+    content: object, *, method: str, source: str, key: str = "model_state_dict"
+) -> Mapping[str, Any]:
+    """Return the contents of a checkpoint that holds a network's state dict.
 
     Args:
         content: What ``read_torch_file`` returned.
         method: The method, for people.
         source: Where it came from, for messages.
+        key: Under which the state dict is.
 
     Raises:
         CheckpointError: When the layout is another one.
     """
-    if isinstance(content, Mapping) and is_state_dict(content.get("model_state_dict")):
+    if isinstance(content, Mapping) and is_state_dict(content.get(key)):
         return content
     found = sorted(map(str, content)) if isinstance(content, Mapping) else []
     raise CheckpointError(
         f"{source} is no checkpoint of the official {method} code: it must be a dict with "
-        f"'model_state_dict', but is a {type(content).__name__}"
+        f"{key!r}, but is a {type(content).__name__}"
         + (f" with {', '.join(found[:6])}" if found else "")
     )
 

@@ -18,7 +18,8 @@ def lr_factor(config: OptimConfig, epoch: int) -> float:
     w(e) * gamma^(number of milestones <= e), where w rises linearly from ``warmup_factor`` in epoch
     0 to 1 in epoch ``warmup_epochs``, w(e) = f (1 - e/n) + e/n (Goyal et al., "Accurate, Large
     Minibatch SGD", 2017, section 2.2), or stays at ``warmup_factor`` until then (``constant``).
-    With 10 epochs from 0.1 and milestones 30 and 60 these are the rates of CSSC's official code.
+    With 10 epochs from 0.1 and milestones 30 and 60 these are the rates of CSSC's official code;
+    with n - 1 epochs from 1/n they rise as (e + 1)/n, AGW's official ones for n = 10.
 
     Args:
         config: Milestones, gamma and warm-up.
@@ -37,11 +38,12 @@ def build_schedule(optimizer: Optimizer, config: OptimConfig, first_epoch: int =
     """Build the schedule of an optimiser, to be stepped once at the end of each epoch.
 
     Args:
-        optimizer: All of its groups follow the schedule, from ``config.lr``.
+        optimizer: All of its groups follow the schedule, each from its share of ``config.lr`` (see
+            ``ParameterGroup``).
         config: Learning rate, milestones, gamma and warm-up.
         first_epoch: Epoch, from 0, that is trained next: above 0 where training continues from
             weights alone. A resumed run restores the schedule's own state instead.
     """
     for group in optimizer.param_groups:
-        group["initial_lr"] = config.lr
+        group["initial_lr"] = config.lr * group.get("lr_factor", 1.0)
     return LambdaLR(optimizer, lambda epoch: lr_factor(config, epoch), last_epoch=first_epoch - 1)

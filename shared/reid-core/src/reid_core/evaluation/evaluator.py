@@ -5,23 +5,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reid_core.config import DataConfig
 from reid_core.data.augment_config import IMAGENET_MEAN, IMAGENET_STD, Channels
 from reid_core.data.cache import ImageCache
-from reid_core.data.loader import EvaluationBatch, evaluation_batches
+from reid_core.data.evaluation_loader import EvaluationBatch, evaluation_batches
 from reid_core.data.opening import open_images
 from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.engine.distributed import World, main_first
 from reid_core.evaluation.evaluate import ProtocolResult, evaluate_protocol
-from reid_core.evaluation.features import Embed, extract_split_features, own_share
+from reid_core.evaluation.features import extract_split_features, own_share
 from reid_core.evaluation.protocols.lookup import Protocol, splits_of
+from reid_core.evaluation.protocols.permutations import Permutations
 from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.evaluation.sharding import own_columns
+from reid_core.models.embedding import all_features, feature_names
 
 __all__ = ["Evaluation", "Evaluator"]
 
@@ -36,10 +40,11 @@ class Evaluation:
 
     Attributes:
         samples: Split name to samples; damaged images left out.
-        features: Split name to (N, D) float32 unit features on the CPU.
-        results: One per protocol.
-        variants: What was added to the plain ranking (``re-ranking``, ``expansion``) to the
-            results with it, in the order of ``results``.
+        features: Split name to (N, D) float32 unit features on the CPU; of a network with several
+            features the headline.
+        results: One per protocol, of these features.
+        variants: Another feature (``pool feature``), or what was added to the plain ranking
+            (``re-ranking``, ``expansion``), to the results with it, in the order of ``results``.
     """
 
     samples: Mapping[str, Sequence[Sample]]
@@ -48,7 +53,7 @@ class Evaluation:
     variants: Mapping[str, tuple[ProtocolResult, ...]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Return protocol name to figures of the plain ranking, ready for JSON."""
+        """Return protocol name to figures of the plain ranking of the headline, ready for JSON."""
         return {result.protocol.name: result.summary() for result in self.results}
 
 
@@ -58,13 +63,14 @@ class Evaluator:
     Args:
         dataset: The data set.
         protocols: From ``choose_protocols``.
-        data: Image size, batch size, place of the image cache.
+        data: Image size, batch size, mirror images, place of the image cache.
         device: Where the networks are.
         world: This process; every process embeds its part and all get all features.
         mean: Per channel, of values in [0, 1].
         std: Per channel, of values in [0, 1].
         rerank: Settings of re-ranking, which is evaluated beside the plain ranking.
         expand: Gallery images of query expansion, evaluated beside the plain ranking; 0 for none.
+        permutations: The table of the data set's authors, for ``sysu/..._official``.
         memory_limit: Bytes that re-ranking may use beyond the features.
     """
 
@@ -80,11 +86,13 @@ class Evaluator:
         std: Channels = IMAGENET_STD,
         rerank: RerankConfig | None = None,
         expand: int = 0,
+        permutations: Permutations | None = None,
         memory_limit: int | None = None,
     ) -> None:
         self.protocols = tuple(protocols)
         self._rerank = rerank
         self._expand = expand
+        self._permutations = permutations
         self._memory_limit = memory_limit
         self._dataset = dataset
         self._data = data
@@ -93,23 +101,40 @@ class Evaluator:
         self._mean, self._std = mean, std
         self._images: dict[str, ImageCache] = {}
 
-    def __call__(self, embed: Embed, progress: Progress | None = None) -> Evaluation:
+    def __call__(self, network: nn.Module, progress: Progress | None = None) -> Evaluation:
         """Embed the splits that the protocols need, and evaluate.
 
         Args:
-            embed: From normalised images (B, 3, H, W) to features (B, D), in evaluation mode. The
-                features of an image and its mirror image are added and scaled to length 1.
+            network: Module with ``embed``, from normalised images (B, 3, H, W) to features (B, D);
+                it is held in evaluation mode. What ``reid_core.models.embedding`` says of several
+                features and of modalities holds here: all features are made in one pass.
             progress: Called with (images embedded, images in all).
+
+        Raises:
+            ReIDError: Features cannot be made or compared.
         """
         self.open_images()
         samples = {
             name: cache.select(self._dataset.splits[name]) for name, cache in self._images.items()
         }
-        features = extract_split_features(embed, samples, self._batches, progress=progress)
+        found = extract_split_features(
+            all_features(network),
+            samples,
+            partial(self._batches, samples),
+            flip=self._data.flip,
+            progress=progress,
+        )
+        others = feature_names(network)[1:]
+        features = found
+        if feature_names(network):
+            features = {name: values[:, 0] for name, values in found.items()}
         results = tuple(self._evaluate(protocol, samples, features) for protocol in self.protocols)
         variants = {}
         if self._world.is_main:  # the others have no part in them
-            variants = self._evaluate_variants(samples, features)
+            for index, name in enumerate(others, 1):
+                other = {split: values[:, index] for split, values in found.items()}
+                variants[f"{name} feature"] = self._evaluate_alone(samples, other)
+            variants |= self._evaluate_variants(samples, features)
         return Evaluation(samples=samples, features=features, results=results, variants=variants)
 
     def open_images(self, progress: Progress | None = None) -> None:
@@ -138,7 +163,33 @@ class Evaluator:
             columns = own_columns(len(samples[protocol.gallery]), world.rank, world.world_size)
             part = features[protocol.gallery][slice(*columns)]
             features = {**features, protocol.gallery: part}
-        return evaluate_protocol(protocol, samples, features, device=self._device, columns=columns)
+        return evaluate_protocol(
+            protocol,
+            samples,
+            features,
+            permutations=self._permutations,
+            device=self._device,
+            columns=columns,
+        )
+
+    def _evaluate_alone(
+        self,
+        samples: Mapping[str, Sequence[Sample]],
+        features: Mapping[str, Tensor],
+        **options: Any,
+    ) -> tuple[ProtocolResult, ...]:
+        """Evaluate all protocols in this process."""
+        return tuple(
+            evaluate_protocol(
+                protocol,
+                samples,
+                features,
+                permutations=self._permutations,
+                device=self._device,
+                **options,
+            )
+            for protocol in self.protocols
+        )
 
     def _evaluate_variants(
         self, samples: Mapping[str, Sequence[Sample]], features: Mapping[str, Tensor]
@@ -152,13 +203,12 @@ class Evaluator:
         variants = {}
         for name, options in wanted.items():
             logger.info("evaluating with %s", name)
-            variants[name] = tuple(
-                evaluate_protocol(protocol, samples, features, device=self._device, **options)
-                for protocol in self.protocols
-            )
+            variants[name] = self._evaluate_alone(samples, features, **options)
         return variants
 
-    def _batches(self, name: str) -> Iterator[EvaluationBatch]:
+    def _batches(
+        self, samples: Mapping[str, Sequence[Sample]], name: str
+    ) -> Iterator[EvaluationBatch]:
         images = self._images[name]
         world = self._world
         return evaluation_batches(
@@ -168,6 +218,7 @@ class Evaluator:
             indices=own_share(
                 len(images), self._data.test_batch_size, world.rank, world.world_size
             ),
+            infrared=np.array([sample.modality == "infrared" for sample in samples[name]]),
             mean=self._mean,
             std=self._std,
         )

@@ -1,10 +1,12 @@
 """Features of images: image and mirror image through a network, summed, scaled to length 1.
 
-Legend: N images of a list, n of them in one process, B images of a batch, D embedding size.
+Legend: N images of a list, n of them in one process, B images of a batch, F features of D numbers
+each.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,16 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reid_core.config import FlipTest
 from reid_core.data.sample import Sample
 from reid_core.engine.distributed import gather_objects
 from reid_core.errors import ReIDError
 from reid_core.evaluation.counting.scores import l2_normalize
 from reid_core.evaluation.rules import Indices
+from reid_core.models.embedding import is_cross_modal
 
 __all__ = ["Embed", "ImageBatch", "extract_features", "extract_split_features", "own_share"]
 
-Embed = Callable[[Tensor], Tensor]
-"""Images (B, 3, H, W) to embeddings (B, D), not normalised."""
+Embed = Callable[..., Tensor]
+"""Images (B, 3, H, W), of cross-modal networks with ``infrared`` (B,), to embeddings (B, D), or
+(B, F, D) of a network with several features; not normalised."""
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -33,7 +38,7 @@ _PIECE_BYTES = 2**24
 
 
 class ImageBatch(Protocol):
-    """What feature extraction reads; ``reid_core.data.loader.EvaluationBatch`` is one."""
+    """What feature extraction reads; ``EvaluationBatch`` of ``data.evaluation_loader`` is one."""
 
     @property
     def images(self) -> Tensor:
@@ -42,6 +47,10 @@ class ImageBatch(Protocol):
     @property
     def indices(self) -> Indices:
         """(n,) int64, positions in the list of the first n rows, 1 <= n <= B."""
+
+    @property
+    def infrared(self) -> Tensor | None:
+        """(B,) bool on the images' device, true for infrared images; None where it is unknown."""
 
 
 def own_share(num_images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> Indices:
@@ -71,32 +80,35 @@ def extract_features(
     batches: Iterable[ImageBatch],
     *,
     num_images: int,
-    flip_test: bool = True,
+    flip: FlipTest = "sum",
     progress: Progress | None = None,
 ) -> Tensor:
     """Embed a list of images.
 
-    The feature of an image x is normalize(f(x) + f(mirrored x)): the sum in float32, then one L2
-    normalisation (``l2_normalize``). f is put into evaluation mode meanwhile.
+    The feature of an image x is normalize(f(x) + f(mirrored x)), or what else ``flip`` says: sums
+    in float32, lengths by ``l2_normalize``. f is put into evaluation mode meanwhile. Where it is a
+    cross-modal network's, it gets the images' modalities, too.
 
     In a process group every process gives the batches of its own share of the list
     (``own_share``), and gets the features of the whole list.
 
     Args:
-        embed: f: a module, a method of one (``network.embed``), or a function; a function has to
-            see to evaluation mode itself.
+        embed: f: a module, a method of one (``network.embed``, ``network.embed_each``), or a
+            function; a function has to see to evaluation mode itself, and gets images only.
         batches: The images; one batch at a time is held.
         num_images: N.
-        flip_test: Add the embedding of the mirror image.
+        flip: What becomes of the mirror image, see ``FlipTest``.
         progress: Called after every batch with the images of this process, done and (about) in
             all.
 
     Returns:
-        (N, D) float32 on the CPU. Rows of images that no batch held (unreadable files that were
+        (N, D) float32 on the CPU; (N, F, D) where f returns several features, of which each
+        ``[:, i]`` is contiguous. Rows of images that no batch held (unreadable files that were
         skipped) are NaN.
 
     Raises:
-        ReIDError: No image was embedded, or f does not return one row per image.
+        ReIDError: No image was embedded, f does not return one row per image, or a cross-modal
+            network is not told the modality of the images.
         PeerError: Another process has stopped.
     """
     num_own = -(-num_images // len(gather_objects(None)))
@@ -105,12 +117,10 @@ def extract_features(
     result = torch.empty(0, 0)
     with _evaluation_mode(embed), torch.inference_mode():
         for batch in batches:
-            features = _embed(embed, batch.images)
-            if flip_test:
-                features += _embed(embed, batch.images.flip(3))
+            features = _unit_features(embed, batch, flip)
             if not own_rows:
-                result = _unfilled(num_images, features.shape[1])
-            result[torch.from_numpy(batch.indices)] = l2_normalize(features[: len(batch.indices)])
+                result = _unfilled(num_images, features.shape[1:])
+            result[torch.from_numpy(batch.indices)] = features
             own_rows.append(batch.indices)
             num_done += len(batch.indices)
             if progress is not None:
@@ -123,7 +133,7 @@ def extract_split_features(
     splits: Mapping[str, Sequence[Sample]],
     open_batches: Callable[[str], Iterable[ImageBatch]],
     *,
-    flip_test: bool = True,
+    flip: FlipTest = "sum",
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Embed several splits, each once, whatever number of protocols uses it.
@@ -132,11 +142,12 @@ def extract_split_features(
         embed: As in ``extract_features``.
         splits: Split name to samples; those that ``splits_of`` the protocols names.
         open_batches: Returns the batches of a split, or of this process's share of it.
-        flip_test: Add the embedding of the mirror image.
+        flip: What becomes of the mirror image.
         progress: Called with the images of all splits together.
 
     Returns:
-        Split name to (N, D) float32 features on the CPU. Splits of the same files share a tensor.
+        Split name to (N, D) or (N, F, D) float32 features on the CPU. Splits of the same files
+        share a tensor.
 
     Raises:
         ReIDError: As ``extract_features``.
@@ -157,7 +168,7 @@ def extract_split_features(
                 embed,
                 open_batches(name),
                 num_images=len(samples),
-                flip_test=flip_test,
+                flip=flip,
                 progress=advance,
             )
         features[name] = embedded[paths]
@@ -165,34 +176,64 @@ def extract_split_features(
     return features
 
 
-def _embed(embed: Embed, images: Tensor) -> Tensor:
-    features = embed(images)
-    if features.ndim != 2 or len(features) != len(images):
+def _unit_features(embed: Embed, batch: ImageBatch, flip: FlipTest) -> Tensor:
+    """Return the features (n, D) or (n, F, D) of a batch's images, of length 1."""
+    modalities: tuple[Tensor, ...] = ()
+    if is_cross_modal(_module_of(embed)):
+        if batch.infrared is None:
+            raise ReIDError(
+                "the network treats visible and infrared images differently, and the modality of "
+                "these images is not known"
+            )
+        modalities = (batch.infrared,)
+    count = len(batch.indices)
+    features = _embed(embed, batch.images, *modalities)
+    if flip == "none":
+        return _normalize(features[:count])
+    mirrored = _embed(embed, batch.images.flip(3), *modalities)
+    if flip == "mean":
+        features, mirrored = _normalize(features), _normalize(mirrored)
+    features += mirrored
+    return _normalize(features[:count])
+
+
+def _embed(embed: Embed, images: Tensor, *modalities: Tensor) -> Tensor:
+    features = embed(images, *modalities)
+    if features.ndim not in (2, 3) or len(features) != len(images):
         raise ReIDError(
             f"the network returned shape {tuple(features.shape)} for {len(images)} images; "
-            "embeddings (images, D) are expected"
+            "embeddings (images, D) are expected, or (images, features, D)"
         )
     return features.to("cpu", torch.float32)
 
 
-def _unfilled(num_images: int, dim: int) -> Tensor:
+def _normalize(features: Tensor) -> Tensor:
+    """Scale every feature to length 1."""
+    return l2_normalize(features.flatten(0, -2)).view(features.shape)
+
+
+def _unfilled(num_images: int, shape: Sequence[int]) -> Tensor:
+    *several, dim = shape
     # An ordinary tensor, not one of inference mode: callers may do with it what they like.
     with torch.inference_mode(False):
-        return torch.full((num_images, dim), torch.nan)
+        # Each feature is a block of its own, so that it can be compared without a copy.
+        result = torch.full((*several, num_images, dim), torch.nan)
+        return result.transpose(0, 1) if several else result
 
 
 def _share(result: Tensor, own_rows: Sequence[Indices], num_images: int) -> Tensor:
     """Fill in the rows that other processes embedded."""
     rows = np.concatenate(own_rows) if own_rows else np.empty(0, np.int64)
-    states = gather_objects((result.shape[1], len(rows)))
-    dim = max(state[0] for state in states)
-    if dim == 0:
+    states = gather_objects((tuple(result.shape[1:]), len(rows)))
+    shape = max((state[0] for state in states), key=math.prod)
+    size = math.prod(shape)
+    if size == 0:
         raise ReIDError(f"none of {num_images} images was embedded: there is no batch")
     if len(states) == 1:
         return result
-    if result.shape[1] == 0:
-        result = _unfilled(num_images, dim)
-    step = max(1, _PIECE_BYTES // (4 * dim))
+    if result.shape[1:] != shape:
+        result = _unfilled(num_images, shape)
+    step = max(1, _PIECE_BYTES // (4 * size))
     for start in range(0, max(state[1] for state in states), step):
         piece = rows[start : start + step]
         for other_rows, values in gather_objects((piece, result.numpy()[piece])):
@@ -200,12 +241,18 @@ def _share(result: Tensor, own_rows: Sequence[Indices], num_images: int) -> Tens
     return result
 
 
+def _module_of(embed: Embed) -> nn.Module | None:
+    """Return the module behind ``embed``, if there is one."""
+    module = embed if isinstance(embed, nn.Module) else getattr(embed, "__self__", None)
+    return module if isinstance(module, nn.Module) else None
+
+
 @contextmanager
 def _evaluation_mode(embed: Embed) -> Iterator[None]:
     """Hold the module behind ``embed`` in evaluation mode; its parts go back as they were."""
-    module = embed if isinstance(embed, nn.Module) else getattr(embed, "__self__", None)
+    module = _module_of(embed)
     training = []
-    if isinstance(module, nn.Module):
+    if module is not None:
         training = [part for part in module.modules() if part.training]
         module.eval()
     try:

@@ -52,12 +52,35 @@ class ProtocolResult:
         )
         return curve
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what has to be known of the figures, in sentences."""
+        notes = []
+        num_queries = sum(len(ranking) for ranking in self.trials)
+        num_missing = num_queries - sum(ranking.num_valid for ranking in self.trials)
+        if num_missing:
+            times = len(self.trials)
+            over = (
+                f" (mean over {times} trials)" if num_missing % times or num_queries % times else ""
+            )
+            notes.append(
+                f"{num_missing / times:,.5g} of {num_queries / times:,.5g} queries{over} have no "
+                "match in the gallery; they are counted here, and left out of all means"
+            )
+        if self.protocol.trial_lists and len(self.trials) < self.protocol.trials:
+            numbers = ", ".join(str(number + 1) for number in self.numbers)
+            notes.append(
+                f"evaluated on list {numbers} of {self.protocol.trials}; published figures are "
+                "means over all, each with its own network"
+            )
+        return tuple(notes)
+
     def summary(self) -> dict[str, Any]:
         """Return the figures, ready for JSON; shares are fractions in [0, 1].
 
         Those of ``Ranking.summary``, as means over the trials, with ``<name>_std`` (divisor: the
         number of trials) where there are several; the counts (means, where trials differ),
-        ``num_gallery``, ``num_trials``; the protocol's name and definition, and the scoring.
+        ``num_gallery``, ``num_trials``; the protocol's name and definition, the scoring, and
+        ``notes`` where there are any.
         """
         summary: dict[str, Any] = {
             "protocol": self.protocol.name,
@@ -71,4 +94,6 @@ class ProtocolResult:
             summary[name] = first if is_count and len({*values}) == 1 else float(np.mean(values))
             if len(values) > 1 and not is_count and not name.startswith("chance_"):
                 summary[f"{name}_std"] = float(np.std(values))
-        return {**summary, "num_gallery": self.num_gallery, "num_trials": len(self.trials)}
+        notes = {"notes": list(self.notes())} if self.notes() else {}
+        counts = {"num_gallery": self.num_gallery, "num_trials": len(self.trials)}
+        return {**summary, **counts, **notes}

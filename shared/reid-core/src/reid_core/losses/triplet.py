@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 from torch.nn import functional as F
 
 from reid_core.losses.pairs import PairGallery, cosine_pairs, euclidean_distances
 from reid_core.precision import in_float32
 
-__all__ = ["batch_hard_triplet", "batch_hard_triplet_euclidean"]
+__all__ = ["HardestPairs", "batch_hard_triplet", "batch_hard_triplet_euclidean", "hardest_pairs"]
+
+
+class HardestPairs(NamedTuple):
+    """The hardest pairs of each anchor.
+
+    Attributes:
+        positive: (B,) largest distance to the same identity, the anchor itself included.
+        negative: (B,) smallest distance to any other identity; infinite where there is none.
+    """
+
+    positive: Tensor
+    negative: Tensor
 
 
 @in_float32
@@ -65,12 +79,28 @@ def batch_hard_triplet_euclidean(
     Returns:
         Scalar, mean over the B anchors; 0 where all are of one identity.
     """
+    pairs = hardest_pairs(features, pids, gallery=gallery)
+    # -inf where there is no other identity, for which both forms are 0.
+    excess = pairs.positive - pairs.negative
+    losses = F.softplus(excess) if margin is None else (excess + margin).relu()
+    return losses.mean()
+
+
+@in_float32
+def hardest_pairs(
+    features: Tensor, pids: Tensor, *, gallery: PairGallery | None = None
+) -> HardestPairs:
+    """Return each anchor's hardest pairs by the Euclidean distance ``euclidean_distances``.
+
+    Args:
+        features: (B, D) float, not normalised.
+        pids: (B,) int64.
+        gallery: Rows to compare with, from ``gather_gallery``; default: the batch itself.
+    """
     others = PairGallery(features, pids, 0) if gallery is None else gallery
     same = pids[:, None] == others.pids[None, :]  # (B, N)
     distances = euclidean_distances(features, others.features.to(features.dtype))
-    farthest_positive = distances.masked_fill(~same, float("-inf")).max(dim=1).values
-    nearest_negative = distances.masked_fill(same, float("inf")).min(dim=1).values
-    # -inf where there is no other identity, for which both forms are 0.
-    excess = farthest_positive - nearest_negative
-    losses = F.softplus(excess) if margin is None else (excess + margin).relu()
-    return losses.mean()
+    return HardestPairs(
+        positive=distances.masked_fill(~same, float("-inf")).max(dim=1).values,
+        negative=distances.masked_fill(same, float("inf")).min(dim=1).values,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reid_core.models.classifiers import Classifier, CosineClassifier
-from reid_core.models.embedding import Embedder, FlipEmbedding
+from reid_core.models.embedding import CrossModalEmbedder, Embedder, FlipEmbedding
 from reid_core.models.loading import load_state
 from reid_core.models.necks import BNNeck
 from reid_core.models.pooling import (
@@ -23,6 +23,7 @@ __all__ = [
     "BackboneName",
     "Classifier",
     "CosineClassifier",
+    "CrossModalEmbedder",
     "Embedder",
     "FlipEmbedding",
     "GeM",

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from reid_core.models.embedding import all_features, is_cross_modal
+
 __all__ = ["embedding_footprint", "state_bytes", "training_footprint"]
 
 # Blocks of odd sizes that were freed stay with the allocator: so much more was measured at most.
@@ -32,26 +34,27 @@ def embedding_footprint(network: nn.Module, shape: Sequence[int]) -> tuple[int, 
     """Return what embedding a batch takes beyond the network and the images.
 
     Args:
-        network: Module with ``embed``, on any device; it is not changed.
+        network: Module with ``embed``, on any device; it is not changed. Of one with several
+            features all are made.
         shape: (B, 3, H, W) of the images.
 
     Returns:
         Bytes at the worst moment (of an image or its mirror image, which is made then), and the
-        embedding's dimension D.
+        dimension D of one feature.
     """
     run, tally = _on_meta(_Embedding(network)), _Tally()
     images = torch.empty(*shape, device="meta")
     with _mode(network, training=False), torch.no_grad(), tally:
         features = run(images)
-    return int(_EMBEDDING_SLACK * tally.peak), int(features.shape[1])
+    return int(_EMBEDDING_SLACK * tally.peak), int(features.shape[-1])
 
 
 def training_footprint(network: nn.Module, shape: Sequence[int]) -> int:
     """Return what a forward and a backward pass take beyond the network and the images.
 
     Args:
-        network: Module whose ``forward`` takes the images and returns tensors, on any device; it is
-            not changed.
+        network: Module whose ``forward`` takes the images, of all modalities together, and returns
+            tensors, on any device; it is not changed.
         shape: (B, 3, H, W) of the images.
 
     Returns:
@@ -80,8 +83,10 @@ class _Embedding(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        embed: Callable[[Tensor], Tensor] = self.network.embed  # type: ignore[assignment]
-        return embed(images.flip(3))
+        embed, mirrored = all_features(self.network), images.flip(3)
+        if not is_cross_modal(self.network):
+            return embed(mirrored)
+        return embed(mirrored, torch.zeros(len(images), dtype=torch.bool, device=images.device))
 
 
 def _on_meta(module: nn.Module) -> Callable[[Tensor], Any]:

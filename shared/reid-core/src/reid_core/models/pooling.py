@@ -69,29 +69,39 @@ class GlobalMaxAvgPool(GlobalPool):
 
 
 class GeM(GlobalPool):
-    """Generalised mean: (mean over positions of clamp(x, eps)^p)^(1/p), one learnable p.
+    """Generalised mean: (mean over positions of clamp(x, eps)^p)^(1/p).
 
     Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2019, Eq. 3.
 
     Args:
         p: Initial exponent, > 0; 1 is the mean, infinity the maximum.
-        eps: Lower bound of the values before the power.
+        eps: Lower bound of the values before the power; above 0.
+        learn_p: The exponent is trained (key ``p``); False makes it a constant.
+        add_eps: ``eps`` is added to the mean of the powers and bounds nothing (AGW, TPAMI 2021,
+            official): (mean of x^p + eps)^(1/p). The values must not be negative then.
     """
 
-    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+    def __init__(
+        self, p: float = 3.0, eps: float = 1e-6, *, learn_p: bool = True, add_eps: bool = False
+    ) -> None:
         super().__init__()
-        self.p = nn.Parameter(torch.tensor([p]))
+        self.p = nn.Parameter(torch.tensor([p])) if learn_p else p
         self.eps = eps
+        self.add_eps = add_eps
 
     @in_float32
     def forward(self, feature_map: Tensor) -> Tensor:
         """Pool (B, C, H, W) to (B, C)."""
-        powers = feature_map.clamp(min=self.eps).pow(self.p)
-        return powers.mean(dim=(2, 3)).pow(1.0 / self.p)
+        if self.add_eps:
+            mean = feature_map.pow(self.p).mean(dim=(2, 3)) + self.eps
+        else:
+            mean = feature_map.clamp(min=self.eps).pow(self.p).mean(dim=(2, 3))
+        return mean.pow(1.0 / self.p)
 
     def extra_repr(self) -> str:
-        """Show the exponent at construction and the bound."""
-        return f"eps={self.eps}"
+        """Show a constant exponent and where the bound applies."""
+        p = "" if isinstance(self.p, nn.Parameter) else f"p={self.p}, "
+        return f"{p}eps={self.eps}, add_eps={self.add_eps}"
 
 
 def build_pooling(name: PoolingName) -> GlobalPool:

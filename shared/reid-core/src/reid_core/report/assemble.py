@@ -15,6 +15,7 @@ from reid_core.evaluation.matches import choose_queries, top_matches
 from reid_core.evaluation.protocols.galleries import Search, labels_under, take_rows
 from reid_core.evaluation.rules import Indices, Labels
 from reid_core.evaluation.search_ranker import take_features
+from reid_core.report.markup import FIGURE_NAMES
 from reid_core.report.records import (
     APDistribution,
     Citation,
@@ -50,8 +51,9 @@ def result_row(
         stage: State of the network.
         figures: ``ProtocolResult.summary``, perhaps with ``intervals`` (name to low and high) and
             ``confidence`` (their level in percent).
-        variant: What was added to the plain ranking.
+        variant: What was added to the plain ranking, or which other feature was compared.
     """
+    deviations = {name: f"{name}_std" for name in FIGURE_NAMES if f"{name}_std" in figures}
     return ResultRow(
         protocol=protocol,
         stage=stage,
@@ -64,8 +66,11 @@ def result_row(
         num_valid=figures["num_valid"],
         num_queries=figures["num_queries"],
         variant=variant,
+        num_trials=figures.get("num_trials", 1),
+        deviations={name: figures[key] for name, key in deviations.items()},
         intervals=figures.get("intervals", {}),
         interval_label=f"{figures['confidence']:g} % interval" if "intervals" in figures else "",
+        notes=tuple(figures.get("notes", ())),
     )
 
 

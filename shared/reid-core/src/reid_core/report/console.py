@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from reid_core.report.markup import (
-    INTERVAL_NAMES,
+    FIGURE_NAMES,
+    deviation,
     group_by,
     interval,
+    notes_of,
     percent,
     query_counts,
     row_label,
@@ -36,7 +38,8 @@ def results_table(rows: Sequence[ResultRow], *, synthetic: bool, title: str = "R
         title: Title of the table.
 
     Returns:
-        A table that fits 100 columns where protocol names have at most 35 characters.
+        A table that fits 100 columns where protocol names have at most 35 characters. Intervals,
+        and standard deviations over trials, stand below their figures.
     """
     note = "SYNTHETIC DATA: says nothing about real data; percent" if synthetic else "percent"
     # Text objects, so that square brackets in names are not taken for rich's markup.
@@ -64,11 +67,16 @@ def results_table(rows: Sequence[ResultRow], *, synthetic: bool, title: str = "R
                 query_counts(row).replace(" ", ""),
                 style="dim" if row.stage == "published" else "",
             )
+            if row.deviations:
+                label = f"  std of {row.num_trials} trials"
+                deviations = (deviation(row, name) for name in FIGURE_NAMES)
+                table.add_row("", label, *deviations, "", "", style="dim")
             if row.intervals:
-                intervals = (interval(row, name) for name in INTERVAL_NAMES)
+                intervals = (interval(row, name) for name in FIGURE_NAMES)
                 table.add_row("", Text(f"  {row.interval_label}"), *intervals, "", "", style="dim")
         table.add_section()
     notes = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
+    notes += notes_of(rows)
     table.caption = Text("\n".join(notes)) if notes else None
     return table
 
@@ -98,7 +106,7 @@ def _mark_source(row: ResultRow, synthetic: bool, sources: list[str]) -> str:
     """Return the number of the row's note, and add the note where it is new."""
     words = [row.source.rstrip(".")] if row.source else []
     if row.stage == "published":
-        words.append("from the paper")
+        words.append("published figures")
         if synthetic:
             words.append(NOT_COMPARABLE)
     if not words:

@@ -11,19 +11,21 @@ from typing import TypeVar
 from reid_core.report.records import ResultRow, Stage
 
 __all__ = [
-    "INTERVAL_NAMES",
+    "FIGURE_NAMES",
+    "deviation",
     "escape",
     "group_by",
     "heading",
     "interval",
+    "notes_of",
     "percent",
     "protocol_anchor",
     "query_counts",
     "row_label",
 ]
 
-INTERVAL_NAMES = ("rank1", "rank5", "rank10", "mAP", "mINP")
-"""Names of a row's intervals, in the order of the table's columns."""
+FIGURE_NAMES = ("rank1", "rank5", "rank10", "mAP", "mINP")
+"""Names of a row's figures, intervals and deviations, in the order of the table's columns."""
 
 _STAGE_LABELS: dict[Stage, str] = {
     "untrained": "Untrained",
@@ -49,9 +51,16 @@ def interval(row: ResultRow, name: str) -> str:
     return f"{percent(low)}-{percent(high)}"
 
 
+def deviation(row: ResultRow, name: str) -> str:
+    """Format one of a row's standard deviations in percent; an unknown one as empty text."""
+    return percent(row.deviations[name]) if name in row.deviations else ""
+
+
 def row_label(row: ResultRow) -> str:
-    """Return what a row shows: the network's state, and what was added to the plain ranking."""
+    """Return what a row shows: the network's state, and how it differs from the plain ranking."""
     label = _STAGE_LABELS[row.stage]
+    if row.variant.endswith(" feature"):
+        return f"{label}, {row.variant}"
     return f"{label} + {row.variant}" if row.variant else label
 
 
@@ -59,8 +68,18 @@ def query_counts(row: ResultRow) -> str:
     """Format a row's number of queries as ``valid / all``; an unknown one as a dash."""
     if row.num_queries is None:
         return "-"
-    valid = "?" if row.num_valid is None else f"{row.num_valid:,}"
-    return f"{valid} / {row.num_queries:,}"
+    valid = "?" if row.num_valid is None else _count(row.num_valid)
+    return f"{valid} / {_count(row.num_queries)}"
+
+
+def _count(value: float) -> str:
+    """Format a count, or a mean of counts."""
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+def notes_of(rows: Iterable[ResultRow]) -> list[str]:
+    """Return the notes of all rows, each once, with the protocol that it is about."""
+    return list(dict.fromkeys(f"{row.protocol}: {note}." for row in rows for note in row.notes))
 
 
 def protocol_anchor(protocol: str) -> str:

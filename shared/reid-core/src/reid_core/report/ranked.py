@@ -47,18 +47,21 @@ def ranked_section(ranked: Sequence[RankedList], thumbnails: Thumbnails, *, synt
             )
     return f"""<section aria-labelledby="ranked">
 {heading("Ranked lists", "ranked", synthetic=synthetic)}
-{_legend()}
+{_legend(any(map(_has_infrared, ranked)))}
 {"".join(parts)}
 </section>"""
 
 
-def _legend() -> str:
+def _legend(by_modality: bool) -> str:
+    labels = "similarity, identity, camera (counted from 0), clothes" + (
+        ", modality" if by_modality else ""
+    )
     return (
         '<p class="keys marks"><span class="key"><i class="swatch query"></i>query</span>'
         f'<span class="key">{_mark("right")}right: the same person</span>'
         f'<span class="key">{_mark("wrong")}wrong: somebody else</span>'
         f'<span class="key">{_mark("junk")}junk: left out by the protocol, takes no rank</span>'
-        "<span>Below each image: similarity, identity, camera, clothes.</span></p>"
+        f"<span>Below each image: {labels}.</span></p>"
     )
 
 
@@ -71,33 +74,42 @@ def _ranked_list(item: RankedList, thumbnails: Thumbnails) -> str:
     facts = [f"AP {percent(item.average_precision)} %"]
     if item.first_hit_rank is not None:
         facts.append(f"first right match at rank {item.first_hit_rank:,}")
+    # Said of every image where it tells some apart, and of none where all are visible ones.
+    by_modality = _has_infrared(item)
     tiles, rank = [], 0
     for entry in item.entries:
         rank += entry.status != "junk"
-        tiles.append(_entry_tile(entry, rank, thumbnails))
-    query = _tile(item.query, "query", "query", "Query", "", thumbnails)
+        tiles.append(_entry_tile(entry, rank, by_modality, thumbnails))
+    query = _tile(item.query, "query", "query", "Query", "", by_modality, thumbnails)
     return (
-        f"<article><h4>{escape(_labels_text(item.query).capitalize())} "
+        f"<article><h4>{escape(_labels_text(item.query, by_modality).capitalize())} "
         f"<span>{', '.join(facts)}</span></h4>"
         f'<div class="ranking">{query}<ol>{"".join(tiles)}</ol></div></article>'
     )
 
 
-def _entry_tile(entry: RankedEntry, rank: int, thumbnails: Thumbnails) -> str:
+def _entry_tile(entry: RankedEntry, rank: int, by_modality: bool, thumbnails: Thumbnails) -> str:
     name = "junk" if entry.status == "junk" else str(rank)
     spoken = "Junk" if entry.status == "junk" else f"Rank {rank}, {entry.status}"
     score = f"{round(entry.score, 3) + 0.0:.3f}"  # never -0.000
     tag = f"{name}{_mark(entry.status)}"
     spoken = f"{spoken}, score {score}"
-    tile = _tile(entry.sample, entry.status, tag, spoken, f"<b>{score}</b>", thumbnails)
+    score = f"<b>{score}</b>"
+    tile = _tile(entry.sample, entry.status, tag, spoken, score, by_modality, thumbnails)
     return f"<li>{tile}</li>"
 
 
 def _tile(
-    sample: Sample, style: str, tag: str, spoken: str, score: str, thumbnails: Thumbnails
+    sample: Sample,
+    style: str,
+    tag: str,
+    spoken: str,
+    score: str,
+    by_modality: bool,
+    thumbnails: Thumbnails,
 ) -> str:
     thumbnail = thumbnails(sample.path)
-    text = escape(f"{spoken}: {_labels_text(sample)}")
+    text = escape(f"{spoken}: {_labels_text(sample, by_modality)}")
     title = f"{text}&#10;{escape(sample.path.name)}"
     if thumbnail is None:
         picture = (
@@ -110,6 +122,8 @@ def _tile(
             f'alt="{text}" decoding="async">'
         )
     labels = "".join(f"<span>{escape(label)}</span>" for label in _labels(sample))
+    if by_modality:
+        labels += f'<span class="modality {sample.modality}">{sample.modality}</span>'
     return (
         f'<figure class="tile {style}" title="{title}">'
         f'<div class="tag" aria-hidden="true">{tag}</div>{picture}'
@@ -117,19 +131,22 @@ def _tile(
     )
 
 
+def _has_infrared(item: RankedList) -> bool:
+    samples = (item.query, *(entry.sample for entry in item.entries))
+    return any(sample.modality == "infrared" for sample in samples)
+
+
 def _labels(sample: Sample) -> list[str]:
     labels = [f"id {sample.pid}", f"cam {sample.camid}"]
     if sample.clothes_id >= 0:
         labels.append(f"clothes {sample.clothes_id}")
-    if sample.modality != "visible":
-        labels.append(sample.modality)
     return labels
 
 
-def _labels_text(sample: Sample) -> str:
+def _labels_text(sample: Sample, by_modality: bool) -> str:
     words = [f"identity {sample.pid}", f"camera {sample.camid}"]
     if sample.clothes_id >= 0:
         words.append(f"clothes {sample.clothes_id}")
-    if sample.modality != "visible":
+    if by_modality:
         words.append(sample.modality)
     return ", ".join(words)

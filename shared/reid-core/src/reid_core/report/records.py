@@ -52,13 +52,18 @@ class ResultRow:
         mean_ap: Mean average precision.
         mean_inp: Mean inverse negative penalty.
         chance_rank1: Rank-1 expected from a random ranking.
-        num_valid: Queries with at least one right match in the gallery.
-        num_queries: All queries of the protocol.
+        num_valid: Queries with at least one right match in the gallery; a mean where trials differ.
+        num_queries: All queries of the protocol; a mean where trials differ.
         source: Where the figures come from; for a published row its citation.
-        variant: What was added to the plain ranking, e.g. ``re-ranking``; empty for nothing.
+        variant: What was added to the plain ranking, e.g. ``re-ranking``, or which other feature of
+            the network was compared, e.g. ``pool feature``; empty for neither.
+        num_trials: Draws or lists that the figures are means over.
+        deviations: Standard deviations of figures over the trials, by the names ``rank1``,
+            ``rank5``, ``rank10``, ``mAP`` and ``mINP``; empty where there is one trial.
         intervals: Bootstrap intervals (low, high) of figures, by the names ``rank1``, ``rank5``,
             ``rank10``, ``mAP`` and ``mINP``.
         interval_label: What the intervals are, e.g. ``95 % interval``.
+        notes: What has to be known of the figures, in sentences.
     """
 
     protocol: str
@@ -69,12 +74,15 @@ class ResultRow:
     mean_ap: float | None = None
     mean_inp: float | None = None
     chance_rank1: float | None = None
-    num_valid: int | None = None
-    num_queries: int | None = None
+    num_valid: float | None = None
+    num_queries: float | None = None
     source: str = ""
     variant: str = ""
+    num_trials: int = 1
+    deviations: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     interval_label: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("rank1", "rank5", "rank10", "mean_ap", "mean_inp", "chance_rank1"):

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 
 from reid_core.report.markup import (
-    INTERVAL_NAMES,
+    FIGURE_NAMES,
+    deviation,
     escape,
     group_by,
     heading,
     interval,
+    notes_of,
     percent,
     protocol_anchor,
     query_counts,
@@ -37,6 +39,9 @@ def results_section(rows: Sequence[ResultRow], *, synthetic: bool) -> str:
     note = "All figures in percent, except the number of queries (valid / all)."
     if synthetic:
         note += " Generated images: these numbers say nothing about real data."
+    if any(row.deviations for row in rows):
+        note += " &plusmn;: standard deviation over the trials."
+    note += "".join(f"<br>{escape(text)}" for text in notes_of(rows))
     return f"""<section aria-labelledby="results">
 {heading("Results", "results", synthetic=synthetic)}
 <div class="cards">{cards}</div>
@@ -101,16 +106,18 @@ def _table_body(protocol: str, rows: Sequence[ResultRow], synthetic: bool) -> st
 def _table_row(row: ResultRow, synthetic: bool) -> str:
     source = escape(row.source)
     if row.stage == "published":
-        source = f"from the paper: {source}" if source else "from the paper"
+        source = f"published figures: {source}" if source else "published figures"
         if synthetic:
             source += f"; <em>{NOT_COMPARABLE}</em>"
+    if row.deviations:
+        source = "; ".join(filter(None, [source, f"mean of {row.num_trials} trials"]))
     if row.intervals:
         source = "; ".join(filter(None, [source, escape(row.interval_label)]))
     source = f"<small>{source}</small>" if source else ""
     scores = (row.rank1, row.rank5, row.rank10, row.mean_ap, row.mean_inp)
     cells = "".join(
-        f"<td>{percent(score)}{_small(interval(row, name))}</td>"
-        for score, name in zip(scores, INTERVAL_NAMES, strict=True)
+        f"<td>{percent(score)}{_spread(row, name)}{_small(interval(row, name))}</td>"
+        for score, name in zip(scores, FIGURE_NAMES, strict=True)
     )
     cells += f"<td>{percent(row.chance_rank1)}</td>"
     label = f'<i class="{row.stage}"></i>{escape(row_label(row))}'
@@ -118,6 +125,11 @@ def _table_row(row: ResultRow, synthetic: bool) -> str:
         f'<tr class="{row.stage}"><th scope="row"><span class="key">{label}</span>{source}</th>'
         f"{cells}<td>{query_counts(row)}</td></tr>"
     )
+
+
+def _spread(row: ResultRow, name: str) -> str:
+    text = deviation(row, name)
+    return _small(f"&plusmn;{text}") if text else ""
 
 
 def _small(text: str) -> str:

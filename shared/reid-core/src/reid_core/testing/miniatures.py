@@ -80,6 +80,38 @@ MINIATURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Celeb-reID/gallery/1_3_1.jpg",
             "Celeb-reID/gallery/632_2_0.jpg",
         ),
+        "sysu": (
+            "SYSU-MM01/cam1/0001/0001.jpg",
+            "SYSU-MM01/cam1/0006/0001.jpg",
+            "SYSU-MM01/cam1/0006/0002.jpg",
+            "SYSU-MM01/cam2/0002/0001.jpg",
+            "SYSU-MM01/cam2/0006/0001.jpg",
+            "SYSU-MM01/cam3/0001/0001.jpg",
+            "SYSU-MM01/cam3/0002/0001.jpg",
+            "SYSU-MM01/cam3/0006/0001.jpg",
+            "SYSU-MM01/cam4/0001/0001.jpg",
+            "SYSU-MM01/cam4/0010/0001.jpg",
+            "SYSU-MM01/cam5/0010/0001.jpg",
+            "SYSU-MM01/cam6/0001/0001.jpg",
+            "SYSU-MM01/cam6/0010/0001.jpg",
+        ),
+        "regdb": tuple(
+            f"RegDB/{folder}/{person}/{kind}_{frame}_{person}.bmp"
+            for person in (1, 2, 5, 9)
+            for folder, kind in (("Visible", "male_back_v"), ("Thermal", "male_back_t"))
+            for frame in ("00001", "00002")
+        ),
+        "llcm": (
+            "LLCM/vis/0001/0001_c01_s000001_f000001_vis.jpg",
+            "LLCM/vis/0003/0003_c09_s000001_f000001_vis.jpg",
+            "LLCM/nir/0001/0001_c02_s000001_f000001_nir.jpg",
+            "LLCM/nir/0003/0003_c04_s000001_f000001_nir.jpg",
+            "LLCM/test_vis/cam1/0002/0002_c01_s000001_f000001_vis.jpg",
+            "LLCM/test_vis/cam3/0002/0002_c03_s000001_f000001_vis.jpg",
+            "LLCM/test_vis/cam3/0010/0010_c03_s000001_f000001_vis.jpg",
+            "LLCM/test_nir/cam1/0002/0002_c01_s000001_f000001_nir.jpg",
+            "LLCM/test_nir/cam2/0010/0010_c02_s000001_f000001_nir.jpg",
+        ),
         "folder": (
             "train/1/c1_001.jpg",
             "train/2/c2_001.jpg",
@@ -103,7 +135,33 @@ MINIATURE_LISTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "DeepChangeDataset/test-set-gallery-bbox.txt": (
                 "P500_C11_S3_3398.jpg,364,3269925,74164\nP501_C6_S4_8229.jpg,2912,10425161,492\n"
             ),
-        }
+        },
+        "sysu": {
+            "SYSU-MM01/exp/train_id.txt": "2\n",
+            "SYSU-MM01/exp/val_id.txt": "1\n",
+            "SYSU-MM01/exp/test_id.txt": "10,6\n",
+        },
+        "regdb": {
+            f"RegDB/idx/{split}_{modality}_{trial}.txt": "".join(
+                f"{modality.capitalize()}/{person}/{kind}_{frame}_{person}.bmp {label}\n"
+                for label, person in enumerate(people)
+                for frame in ("00001", "00002")
+            )
+            for trial in range(1, 11)
+            for split, people in (("train", (1, 5)), ("test", (2, 9)))
+            for modality, kind in (("visible", "male_back_v"), ("thermal", "male_back_t"))
+        },
+        "llcm": {
+            "LLCM/idx/train_vis.txt": (
+                "vis/0003/0003_c09_s000001_f000001_vis.jpg 1\n"
+                "vis/0001/0001_c01_s000001_f000001_vis.jpg 0\n"
+            ),
+            "LLCM/idx/train_nir.txt": (
+                "nir/0001/0001_c02_s000001_f000001_nir.jpg 0\n"
+                "nir/0003/0003_c04_s000001_f000001_nir.jpg 1\n"
+            ),
+            "LLCM/idx/test_id.txt": "10,2\n",
+        },
     }
 )
 """Text files by data set, with their contents."""
@@ -123,6 +181,7 @@ def write_miniature(name: str, root: Path, *, decodable: bool = False) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     write_images(root, MINIATURES[name], decodable=decodable)
     for file, text in MINIATURE_LISTS.get(name, {}).items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text(text, encoding="utf-8")
     own = MINIATURES[name][0].split("/")[0]
     return root if own == "train" else root / own

@@ -28,8 +28,11 @@ from reid_core.data.readers.deepchange import DEEPCHANGE, read_deepchange
 from reid_core.data.readers.folder import FOLDER_LAYOUT, has_folder_layout, read_folder
 from reid_core.data.readers.last import LAST, read_last
 from reid_core.data.readers.listing import Listing
+from reid_core.data.readers.llcm import LLCM, read_llcm
 from reid_core.data.readers.ltcc import LTCC, read_ltcc
 from reid_core.data.readers.prcc import PRCC, read_prcc
+from reid_core.data.readers.regdb import REGDB, read_regdb
+from reid_core.data.readers.sysu import SYSU, read_sysu
 from reid_core.data.readers.vc_clothes import (
     VC_CLOTHES,
     VC_CLOTHES_CC,
@@ -65,10 +68,17 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Reader:
-    """A published data set and the function that reads its folder into splits."""
+    """A published data set and the function that reads its folder into splits.
+
+    Attributes:
+        info: What is known of it.
+        read: The function.
+        takes_arrays: Whether it heeds ``Listing.prefer_arrays``.
+    """
 
     info: DatasetInfo
     read: Callable[[Listing], Mapping[str, Sequence[Sample]]]
+    takes_arrays: bool = False
 
 
 READERS: Mapping[str, Reader] = MappingProxyType(
@@ -83,6 +93,9 @@ READERS: Mapping[str, Reader] = MappingProxyType(
             Reader(VC_CLOTHES_CC, read_vc_clothes_cc),
             Reader(DEEPCHANGE, read_deepchange),
             Reader(CELEB, read_celeb),
+            Reader(SYSU, read_sysu, takes_arrays=True),
+            Reader(REGDB, read_regdb),
+            Reader(LLCM, read_llcm),
         )
     }
 )
@@ -91,7 +104,7 @@ DATASET_NAMES: tuple[str, ...] = (*READERS, "folder", "csv")
 """Everything that ``load_dataset`` and ``--dataset`` accept."""
 
 # What may be found in a folder unasked; the modes of VC-Clothes share one layout.
-_LAYOUTS = (LTCC, PRCC, LAST, VC_CLOTHES, DEEPCHANGE, CELEB)
+_LAYOUTS = (LTCC, PRCC, LAST, VC_CLOTHES, DEEPCHANGE, CELEB, SYSU, REGDB, LLCM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +122,9 @@ class Reading:
     differences: tuple[CountDifference, ...]
 
 
-def load_dataset(name: str, root: str | Path, *, skip_misnamed: bool = False) -> ReIDDataset:
+def load_dataset(
+    name: str, root: str | Path, *, skip_misnamed: bool = False, prefer_arrays: bool = False
+) -> ReIDDataset:
     """Read a data set.
 
     Args:
@@ -118,29 +133,36 @@ def load_dataset(name: str, root: str | Path, *, skip_misnamed: bool = False) ->
             splits; for ``csv`` the table.
         skip_misnamed: Leave image files without labels in their names out (a note counts them)
             instead of refusing the data set.
+        prefer_arrays: Take SYSU-MM01's training images from the official pre-processed arrays even
+            where the image files are there.
 
     Returns:
         The data set. Its notes, which are also logged as warnings, say what differs from the
         published splits.
 
     Raises:
-        ConfigError: When the name is unknown.
+        ConfigError: When the name is unknown, or this data set has no arrays to prefer.
         DatasetNotFoundError: When the folder is not there, or is not this data set's.
         DatasetError: When a split is empty, files are misnamed, or a list or table is wrong.
     """
-    reading = read_dataset(name, root, skip_misnamed=skip_misnamed)
+    reading = read_dataset(name, root, skip_misnamed=skip_misnamed, prefer_arrays=prefer_arrays)
     for note in reading.dataset.notes:
         logger.warning("%s: %s", name, note)
     return reading.dataset
 
 
-def read_dataset(name: str, root: str | Path, *, skip_misnamed: bool = True) -> Reading:
+def read_dataset(
+    name: str, root: str | Path, *, skip_misnamed: bool = True, prefer_arrays: bool = False
+) -> Reading:
     """Read a data set and report what is wrong with it instead of only noting it.
 
     Arguments and errors are those of ``load_dataset``; nothing is logged.
     """
     if name not in DATASET_NAMES:
         raise ConfigError(_unknown_name(name))
+    if prefer_arrays and not (name in READERS and READERS[name].takes_arrays):
+        known = ", ".join(name for name, reader in READERS.items() if reader.takes_arrays)
+        raise ConfigError(f"{name} has no pre-processed arrays; only {known} has")
     root = Path(root).expanduser()
     if name == "csv":
         return Reading(dataset=read_csv(root), misnamed=(), differences=())
@@ -150,7 +172,7 @@ def read_dataset(name: str, root: str | Path, *, skip_misnamed: bool = True) -> 
         differences: tuple[CountDifference, ...] = ()
     else:
         info = READERS[name].info
-        listing = Listing(locate_dataset(root, info, _LAYOUTS))
+        listing = Listing(locate_dataset(root, info, _LAYOUTS), prefer_arrays=prefer_arrays)
         splits = READERS[name].read(listing)
         synthetic = (listing.folder / SYNTHETIC_MARKER).is_file()
         differences = () if synthetic else compare_counts(info, splits)

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from reid_core.data.layout import DatasetInfo, SplitCount
-from reid_core.data.sample import Sample, count_clothes, count_pids
+from reid_core.data.sample import Modality, Sample, count_clothes, count_pids
 
-__all__ = ["CountDifference", "compare_counts", "count_split"]
+__all__ = ["CountDifference", "compare_counts", "count_split", "select_counted", "split_modalities"]
+
+_MODALITIES: tuple[Modality, ...] = ("visible", "infrared")
 
 
 class CountDifference(NamedTuple):
@@ -41,21 +43,49 @@ def count_split(samples: Sequence[Sample]) -> SplitCount:
     return SplitCount(count_pids(samples), len(samples), count_clothes(samples))
 
 
+def split_modalities(split: str, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Divide a split that holds both modalities.
+
+    Returns:
+        ``<split> (visible)`` and ``<split> (infrared)``, the names that ``DatasetInfo.counts`` has
+        for them, with their samples; nothing where there is one modality only.
+    """
+    parts = {
+        f"{split} ({modality})": [sample for sample in samples if sample.modality == modality]
+        for modality in _MODALITIES
+    }
+    return parts if all(parts.values()) else {}
+
+
+def select_counted(key: str, splits: Mapping[str, Sequence[Sample]]) -> list[Sample] | None:
+    """Return the samples that a key of ``DatasetInfo.counts`` counts; None where one is absent."""
+    found: list[Sample] = []
+    for part in key.split("+"):
+        split, _, _ = part.partition(" (")
+        if split not in splits:
+            return None
+        modalities = split_modalities(split, splits[split])
+        found += splits[split] if part == split else modalities.get(part, [])
+    return found
+
+
 def compare_counts(
     info: DatasetInfo, splits: Mapping[str, Sequence[Sample]]
 ) -> tuple[CountDifference, ...]:
     """Return every figure of ``info.counts`` that the splits on disk do not have.
 
-    A split that is absent is reported once, by its number of images.
+    A split that is absent is reported once, by its number of images; of data sets with several
+    trials the reader says which are there.
     """
     differences = []
     for key, published in info.counts.items():
-        parts = key.split("+")
-        if any(part not in splits for part in parts):
-            if len(parts) == 1 and published.num_images is not None:
-                differences.append(CountDifference(key, "images", 0, published.num_images))
+        samples = select_counted(key, splits)
+        if samples is None:
+            wanted = published.num_images
+            if key in info.splits and info.num_trials == 1 and wanted is not None:
+                differences.append(CountDifference(key, "images", 0, wanted))
             continue
-        found = count_split([sample for part in parts for sample in splits[part]])
+        found = count_split(samples)
         figures: tuple[
             tuple[Literal["identities", "images", "outfits"], int | None, int | None], ...
         ]

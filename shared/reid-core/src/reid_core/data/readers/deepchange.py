@@ -9,6 +9,7 @@ from pathlib import Path
 from reid_core.data.layout import DatasetInfo, SplitCount
 from reid_core.data.readers.labels import Labelled, label_test, label_train
 from reid_core.data.readers.listing import Listing, NamePattern, list_images
+from reid_core.data.readers.text_lists import read_lines, refuse_missing
 from reid_core.data.sample import Sample
 from reid_core.errors import DatasetError
 
@@ -53,7 +54,6 @@ _NAME = NamePattern(
     re.compile(r"(?P<person>P(?P<pid>[0-9]+))_C[0-9]+_(?P<outfit>[^._]+)[._]"),
     "P<pid>_C<camera>_<outfit>_<frame>.jpg, e.g. P1_C1_S3_2470.jpg",
 )
-_SHOWN = 5
 
 
 def read_deepchange(listing: Listing) -> Mapping[str, Sequence[Sample]]:
@@ -90,12 +90,7 @@ def _read_list(listing: Listing, below: str) -> list[Labelled]:
         else:
             outfit = label["person"] + label["outfit"]
             images.append(Labelled(folder / name, int(label["pid"]), tracklet, outfit))
-    if missing:
-        raise DatasetError(
-            f"{table.name} lists images that are not in {folder} ({len(missing):,} of "
-            f"{len(rows):,}): {', '.join(missing[:_SHOWN])}"
-            f"{', ...' if len(missing) > _SHOWN else ''}. Copy or extract the data set again."
-        )
+    refuse_missing(table, folder, missing, len(rows))
     unlisted = len(on_disk - {name for name, _ in rows})
     if unlisted:
         listing.notes.append(
@@ -105,13 +100,8 @@ def _read_list(listing: Listing, below: str) -> list[Labelled]:
 
 
 def _parse_rows(table: Path) -> list[tuple[str, int]]:
-    try:
-        lines = table.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise DatasetError(f"cannot read the list {table}: {reason}") from error
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(table), 1):
         if not line.strip():
             continue
         fields = line.split(",")

@@ -42,10 +42,12 @@ class Listing:
         folder: The data set's own folder.
         misnamed: Image files whose names did not match, each with the pattern it should match.
         notes: Sentences for ``ReIDDataset.notes``.
+        prefer_arrays: Use pre-processed arrays where image files are there, too.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, prefer_arrays: bool = False) -> None:
         self.folder = folder
+        self.prefer_arrays = prefer_arrays
         self.misnamed: list[tuple[Path, NamePattern]] = []
         self.notes: list[str] = []
 

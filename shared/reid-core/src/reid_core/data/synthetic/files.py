@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reid_core import __version__
-from reid_core.data.synthetic.layouts import Layout, Shot, get_layout
+from reid_core.data.synthetic.layouts import Layout, get_layout
 from reid_core.data.synthetic.render import FaceBox
+from reid_core.data.synthetic.shots import Shot
 from reid_core.data.synthetic.spec import SyntheticSpec
 from reid_core.data.synthetic.world import World
 
@@ -64,7 +65,17 @@ class Job:
 
     def world(self) -> World:
         """Return who and what is to be seen."""
-        return World(self.seed, self._domain(), shop_outfits=self.spec.shop_outfits)
+        return World(
+            self.seed,
+            self._domain(),
+            shop_outfits=self.spec.shop_outfits,
+            sites=self.layout.sites,
+        )
+
+    def lists(self, shots: Sequence[Shot]) -> Mapping[str, bytes]:
+        """Return the files beside the images, contents by path."""
+        draw = np.random.SeedSequence((self.seed, self._domain(), 1))
+        return self.layout.lists(self.spec, shots, np.random.default_rng(draw))
 
     def _domain(self) -> int:
         return zlib.crc32(self.name.encode("ascii"))
@@ -137,21 +148,29 @@ def write_shot(job: Job, world: World, shot: Shot, folder: Path) -> Label:
 
 
 def write_labels(path: Path, labels: Sequence[Label]) -> None:
-    """Write one row per image: path, labels, and the face box (empty where there is none)."""
+    """Write one row per image: path, labels, and the face box (empty where there is none).
+
+    Where some are not seen by daylight, a column tells by what each is.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         face = [f"face_{side}" for side in FaceBox._fields]
-        writer.writerow(["path", "split", "pid", "camera", "outfit", "appearance", *face])
+        # Only where there is something to tell: most data sets are seen by daylight alone.
+        spectrum = ["spectrum"] if len({label.shot.spectrum for label in labels}) > 1 else []
+        labelled = ["path", "split", "pid", "camera", "outfit", "appearance"]
+        writer.writerow([*labelled, *spectrum, *face])
         for label in labels:
             shot, box = label.shot, label.face_box
             corners = ["", "", "", ""] if box is None else list(box)
             row = [shot.path, shot.split, shot.pid, shot.camera, shot.outfit, label.appearance]
-            writer.writerow([*row, *corners])
+            writer.writerow([*row, *([shot.spectrum] if spectrum else []), *corners])
 
 
 def _save(pixels: NDArray[np.uint8], path: Path) -> None:
     image = Image.fromarray(pixels)
     if path.suffix == ".jpg":
         image.save(path, quality=92, subsampling=0)
+    elif path.suffix == ".bmp":
+        image.save(path)
     else:
         image.save(path, compress_level=3)

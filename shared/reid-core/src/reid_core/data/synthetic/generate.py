@@ -47,7 +47,7 @@ def synthesize(
     data set as generated. A complete one made from the same recipe is reused.
 
     Args:
-        layout: ``ltcc``, ``prcc``, ``last`` or ``celeb``.
+        layout: ``ltcc``, ``prcc``, ``last``, ``celeb``, ``sysu``, ``regdb`` or ``llcm``.
         root: Folder that is to hold the data set's own folder; made if missing.
         seed: Seed of everything, >= 0. The same seed gives the same bytes, whatever the number of
             workers, with the same versions of NumPy and Pillow.
@@ -135,8 +135,12 @@ def _fill(
 ) -> None:
     """Write images, labels and, last, the marker."""
     shots = job.shots()
-    for parent in sorted({(folder / shot.path).parent for shot in shots}):
+    lists = job.lists(shots)
+    paths = [*(shot.path for shot in shots), *lists]
+    for parent in sorted({(folder / path).parent for path in paths}):
         parent.mkdir(parents=True, exist_ok=True)
+    for path, content in lists.items():
+        (folder / path).write_bytes(content)
     number = choose_workers(len(shots)) if workers is None else workers
     labels = []
     for label in write_shots(job, shots, folder, number):
@@ -171,10 +175,12 @@ def _is_reusable(folder: Path, job: Job, *, overwrite: bool) -> bool:
         )
     if different:
         return False
-    lost = [shot.path for shot in job.shots() if not _has_content(folder / shot.path)]
+    shots = job.shots()
+    paths = [*(shot.path for shot in shots), *job.lists(shots)]
+    lost = [path for path in paths if not _has_content(folder / path)]
     if lost:
         _logger.warning(
-            "%s has lost %d of its images, such as %s; it is made again", folder, len(lost), lost[0]
+            "%s has lost %d of its files, such as %s; it is made again", folder, len(lost), lost[0]
         )
     return not lost
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,40 +10,40 @@ import numpy as np
 from reid_core.data.naming import SYNTHETIC_LAYOUTS, LayoutName
 from reid_core.data.readers.celeb import CELEB, MAX_PID
 from reid_core.data.readers.last import LAST
+from reid_core.data.readers.llcm import LLCM
 from reid_core.data.readers.ltcc import LTCC
 from reid_core.data.readers.prcc import PRCC
+from reid_core.data.readers.regdb import REGDB
+from reid_core.data.readers.sysu import SYSU
+from reid_core.data.synthetic.cross_modality import (
+    LLCM_SITES,
+    REGDB_SITES,
+    SYSU_SITES,
+    list_llcm,
+    list_regdb,
+    list_sysu,
+    plan_llcm,
+    plan_regdb,
+    plan_sysu,
+)
+from reid_core.data.synthetic.scene import Site
+from reid_core.data.synthetic.shots import Roll, Shot, between, draw_cameras
 from reid_core.data.synthetic.spec import SyntheticSpec
 from reid_core.errors import ConfigError
 
-__all__ = ["LAYOUTS", "Layout", "LayoutName", "Shot", "get_layout"]
+__all__ = ["LAYOUTS", "Layout", "LayoutName", "get_layout"]
 
 LAYOUTS = SYNTHETIC_LAYOUTS
 """The layouts that can be written, by the names of their readers."""
 
+_Lists = Callable[[SyntheticSpec, Sequence[Shot], np.random.Generator], Mapping[str, bytes]]
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """One image to be made.
 
-    Attributes:
-        path: File below the data set's own folder, with forward slashes.
-        split: Split that the reader puts it into.
-        pid: Identity as in the file name.
-        person: Who it is; differs from ``pid`` where a data set numbers two people alike.
-        outfit: Index among the outfits of the person, from 0.
-        is_shared: Whether the outfit comes from the shop.
-        camera: Camera, from 0.
-        take: Number of the image among those of the person.
-    """
-
-    path: str
-    split: str
-    pid: int
-    person: int
-    outfit: int
-    is_shared: bool
-    camera: int
-    take: int
+def _no_lists(
+    spec: SyntheticSpec, shots: Sequence[Shot], rng: np.random.Generator
+) -> Mapping[str, bytes]:
+    # All labels stand in the names of the images.
+    return {}
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,17 @@ class Layout:
         plan: Lists the images; depends on its arguments only.
         fixed_aspect: Width over height of all images, which are all of one size; None where they
             are boxes of a detector.
+        sites: Where each camera hangs; empty where nothing is said of it.
+        lists: Returns the contents of the files that its authors ship beside the images, by their
+            paths below the folder.
     """
 
     name: LayoutName
     folder: str
     plan: Callable[[SyntheticSpec, np.random.Generator], list[Shot]]
     fixed_aspect: float | None = None
+    sites: tuple[Site, ...] = ()
+    lists: _Lists = _no_lists
 
 
 def get_layout(name: str) -> Layout:
@@ -79,43 +84,25 @@ def get_layout(name: str) -> Layout:
             return Layout("last", LAST.folder, _plan_last)
         case "celeb":
             return Layout("celeb", CELEB.folder, _plan_celeb, fixed_aspect=0.5)
+        case "sysu":
+            return Layout("sysu", SYSU.folder, plan_sysu, sites=SYSU_SITES, lists=list_sysu)
+        case "regdb":
+            return Layout(
+                "regdb",
+                REGDB.folder,
+                plan_regdb,
+                fixed_aspect=0.5,
+                sites=REGDB_SITES,
+                lists=list_regdb,
+            )
+        case "llcm":
+            return Layout("llcm", LLCM.folder, plan_llcm, sites=LLCM_SITES, lists=list_llcm)
     raise ConfigError(f"no synthetic layout is called {name!r}; choose {', '.join(LAYOUTS)}")
-
-
-class _Roll:
-    """Collects shots; numbers the takes of each person and decides who shops where."""
-
-    def __init__(self, spec: SyntheticSpec, rng: np.random.Generator) -> None:
-        self.shots: list[Shot] = []
-        self._spec = spec
-        self._rng = rng
-        self._takes: dict[int, int] = {}
-        self._shared: dict[tuple[int, int], bool] = {}
-
-    def add(
-        self,
-        path: str,
-        split: str,
-        pid: int,
-        outfit: int,
-        camera: int,
-        *,
-        person: int | None = None,
-    ) -> None:
-        person = pid if person is None else person
-        take = self._takes.setdefault(person, 0)
-        self._takes[person] += 1
-        if (person, outfit) not in self._shared:
-            spec = self._spec
-            chance = spec.train_sharing if split == "train" else spec.test_sharing
-            self._shared[person, outfit] = bool(self._rng.uniform() < chance)
-        is_shared = self._shared[person, outfit]
-        self.shots.append(Shot(path, split, pid, person, outfit, is_shared, camera, take))
 
 
 def _plan_ltcc(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
     """LTCC: <split>/<pid>_<outfit>_c<camera>_<frame>.png; outfits and cameras count from 1."""
-    roll = _Roll(spec, rng)
+    roll = Roll(spec, rng)
     pids = [int(pid) for pid in rng.permutation(spec.train_pids + spec.test_pids)]
     most_outfits = max(spec.outfits[1], spec.test_outfits[1])
     most_images = max(spec.train_images, spec.query_images + spec.gallery_images)
@@ -127,14 +114,14 @@ def _plan_ltcc(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
         roll.add(f"{folder}/{name}", split, pid, outfit, camera)
 
     for pid in sorted(pids[: spec.train_pids]):
-        for outfit in range(_between(rng, spec.outfits)):
-            for camera in _cameras(spec, rng, spec.train_images):
+        for outfit in range(between(rng, spec.outfits)):
+            for camera in draw_cameras(spec, rng, spec.train_images):
                 add("train", "train", pid, outfit, camera)
     test_pids = pids[spec.train_pids :]
     never_change = set(test_pids[: round(spec.single_outfit * spec.test_pids)])
     for pid in sorted(test_pids):
-        for outfit in range(1 if pid in never_change else _between(rng, spec.test_outfits)):
-            cameras = _cameras(spec, rng, spec.query_images + spec.gallery_images)
+        for outfit in range(1 if pid in never_change else between(rng, spec.test_outfits)):
+            cameras = draw_cameras(spec, rng, spec.query_images + spec.gallery_images)
             for rank, camera in enumerate(cameras):
                 is_query = rank < spec.query_images
                 folder, split = ("query", "query") if is_query else ("test", "gallery")
@@ -149,7 +136,7 @@ def _plan_prcc(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
     Validation shows the training people; the test set's A is the gallery, B and C are queries.
     A person has about as many images as in the other layouts, evenly over the cameras.
     """
-    roll = _Roll(spec, rng)
+    roll = Roll(spec, rng)
     train_images = max(1, round(sum(spec.outfits) / 2 * spec.train_images / 3))
     per_outfit = spec.query_images + spec.gallery_images
     test_images = max(1, round(sum(spec.test_outfits) / 2 * per_outfit / 3))
@@ -176,7 +163,7 @@ def _plan_last(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
     Outfits are named in training only. A query shows an outfit that the gallery lacks, so that
     this layout's one protocol, which knows no clothes, is a change of clothes.
     """
-    roll = _Roll(spec, rng)
+    roll = Roll(spec, rng)
     last_val = spec.train_pids + spec.val_pids
     pids = [int(pid) for pid in rng.permutation(last_val + spec.test_pids)]
 
@@ -184,19 +171,19 @@ def _plan_last(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
         return f"{pid:06d}_mv{camera + 1:03d}_{len(roll.shots):05d}"
 
     for pid in sorted(pids[: spec.train_pids]):
-        for outfit in range(_between(rng, spec.outfits)):
-            for camera in _cameras(spec, rng, spec.train_images):
+        for outfit in range(between(rng, spec.outfits)):
+            for camera in draw_cameras(spec, rng, spec.train_images):
                 path = f"train/{pid:06d}/{name(pid, camera)}_{outfit:02d}.jpg"
                 roll.add(path, "train", pid, outfit, camera)
     parts = (("val", "val_", pids[spec.train_pids : last_val]), ("test", "", pids[last_val:]))
     for folder, prefix, members in parts:
         for pid in sorted(members):
-            num_outfits = _between(rng, spec.test_outfits)
-            for camera in _cameras(spec, rng, spec.query_images):
+            num_outfits = between(rng, spec.test_outfits)
+            for camera in draw_cameras(spec, rng, spec.query_images):
                 path = f"{folder}/query/{name(pid, camera)}.jpg"
                 roll.add(path, f"{prefix}query", pid, 0, camera)
             for outfit in range(min(1, num_outfits - 1), num_outfits):
-                for camera in _cameras(spec, rng, spec.gallery_images):
+                for camera in draw_cameras(spec, rng, spec.gallery_images):
                     path = f"{folder}/gallery/{pid:06d}/{name(pid, camera)}.jpg"
                     roll.add(path, f"{prefix}gallery", pid, outfit, camera)
     return roll.shots
@@ -215,34 +202,24 @@ def _plan_celeb(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
             f"{largest} people in one split do not fit into Celeb-reID's names, which count to "
             f"{MAX_PID}; use fewer train_pids and test_pids"
         )
-    roll = _Roll(spec, rng)
+    roll = Roll(spec, rng)
 
     def add(split: str, pid: int, first: int, outfits: range, count: int) -> None:
         person = pid if split == "train" else MAX_PID + pid
-        cameras = [_cameras(spec, rng, -(-count // len(outfits))) for _ in outfits]
+        cameras = [draw_cameras(spec, rng, -(-count // len(outfits))) for _ in outfits]
         for index in range(count):
             turn, which = divmod(index, len(outfits))
             path = f"{split}/{pid}_{first + index}_0.jpg"
             roll.add(path, split, pid, outfits[which], cameras[which][turn], person=person)
 
     for pid in sorted((rng.permutation(largest)[: spec.train_pids] + 1).tolist()):
-        num_outfits = _between(rng, spec.outfits)
+        num_outfits = between(rng, spec.outfits)
         add("train", pid, 1, range(num_outfits), num_outfits * spec.train_images)
     for pid in sorted((rng.permutation(largest)[: spec.test_pids] + 1).tolist()):
-        num_outfits = _between(rng, spec.test_outfits)
+        num_outfits = between(rng, spec.test_outfits)
         num_hidden = -(-num_outfits // 3)  # a third of them, for queries
         shown = range(min(num_hidden, num_outfits - 1), num_outfits)
         num_queries = num_outfits * spec.query_images
         add("query", pid, 1, range(num_hidden), num_queries)
         add("gallery", pid, num_queries + 1, shown, len(shown) * spec.gallery_images)
     return roll.shots
-
-
-def _between(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
-    return int(rng.integers(bounds[0], bounds[1] + 1))
-
-
-def _cameras(spec: SyntheticSpec, rng: np.random.Generator, count: int) -> list[int]:
-    """Draw cameras in random order; none comes again before every other one came."""
-    order = rng.permutation(spec.cameras)
-    return [int(order[i % spec.cameras]) for i in range(count)]

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from reid_core.data.synthetic.backdrop import backdrop
 from reid_core.data.synthetic.body import draw_figure
-from reid_core.data.synthetic.infrared import infrared_outfit, infrared_person
+from reid_core.data.synthetic.infrared import seen_outfit, seen_person
 from reid_core.data.synthetic.people import Person
 from reid_core.data.synthetic.pose import Pose
 from reid_core.data.synthetic.raster import Canvas
@@ -51,7 +51,7 @@ class RenderedImage:
     """One image with its exact annotation.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB; infrared images have three equal channels.
+        image: (H, W, 3) uint8 RGB; infrared and thermal images have three equal channels.
         mask: (H, W) uint8, `Part` of each pixel.
         face_box: Where the face is, or None where it is turned away or hidden.
     """
@@ -101,9 +101,7 @@ def render(
             f"cannot render {height} x {width} pixels; the height must be at least {_MIN_HEIGHT} "
             f"and the width between {_MIN_WIDTH} and four times the height"
         )
-    infrared = camera.modality == "infrared"
-    if infrared:
-        person, outfit = infrared_person(person), infrared_outfit(outfit)
+    person, outfit = seen_person(person, camera.spectrum), seen_outfit(outfit, camera.spectrum)
     n = _SUPERSAMPLE_SMALL if height < _SMALL_HEIGHT else _SUPERSAMPLE
     row, column, scale = _frame_person(person, camera, rng, height, width)
     canvas = Canvas(
@@ -118,7 +116,8 @@ def render(
     drawn = canvas.part > 0
     coverage = _reduce(drawn[:, :, None].astype(np.float32), n)
     picture = _background(camera, rng, height, width)
-    picture *= _ground_shadow(height, width, row, column, scale)[:, :, None]
+    if camera.spectrum != "thermal":
+        picture *= _ground_shadow(height, width, row, column, scale)[:, :, None]
     picture = picture * (1.0 - coverage) + _reduce(canvas.color, n)
     mask = canvas.part[n // 2 :: n, n // 2 :: n].copy()
     face = canvas.face[n // 2 :: n, n // 2 :: n].copy()
@@ -165,9 +164,11 @@ def _background(camera: Camera, rng: np.random.Generator, height: int, width: in
     top = int(rng.integers(0, view.shape[0] - height + 1))
     left = int(rng.integers(0, view.shape[1] - width + 1))
     window = view[top : top + height, left : left + width]
-    if camera.modality == "infrared":
-        return np.repeat(0.15 + 0.6 * _luma(window), 3, axis=2)
-    return window.copy()
+    if camera.spectrum == "visible":
+        return window.copy()
+    # The lamp of a night camera hardly reaches what is behind people; and that is cold.
+    level, contrast = (0.12, 0.52) if camera.spectrum == "infrared" else (0.16, 0.22)
+    return np.repeat(level + contrast * _luma(window), 3, axis=2)
 
 
 def _ground_shadow(height: int, width: int, row: float, column: float, scale: float) -> FloatArray:
@@ -206,11 +207,13 @@ def _expose(picture: FloatArray, camera: Camera, rng: np.random.Generator) -> ND
     """Turn radiance into the camera's pixels: cast, contrast, vignette, blur and noise."""
     height, width = picture.shape[:2]
     exposure = 1.0 + 0.04 * float(rng.normal())
-    if camera.modality == "infrared":
+    if camera.spectrum == "infrared":
         # The camera's own lamp: bright in the middle, dark at the borders.
         rows, cols = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
         lamp = (1.1 - 0.35 * (rows**2 + 0.5 * cols**2)).astype(np.float32)
         picture = np.repeat(_luma(picture) * lamp[:, :, None], 3, axis=2)
+    elif camera.spectrum == "thermal":
+        picture = np.repeat(_luma(picture), 3, axis=2)
     else:
         grey = _luma(picture)
         picture = grey + (picture - grey) * np.float32(camera.saturation)
@@ -220,7 +223,7 @@ def _expose(picture: FloatArray, camera: Camera, rng: np.random.Generator) -> ND
     levels = np.clip(picture * 255.0, 0.0, 255.0).astype(np.uint8)
     sigma = camera.blur * height * float(rng.uniform(0.6, 1.5))
     blurred = Image.fromarray(levels).filter(ImageFilter.GaussianBlur(sigma))
-    channels = 1 if camera.modality == "infrared" else 3
+    channels = 3 if camera.spectrum == "visible" else 1
     noise = rng.standard_normal((height, width, channels), np.float32) * (255.0 * camera.noise)
     result: NDArray[np.uint8] = np.clip(np.rint(np.asarray(blurred) + noise), 0, 255).astype(
         np.uint8

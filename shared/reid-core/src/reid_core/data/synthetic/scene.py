@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 
-from reid_core.data.sample import Modality
 from reid_core.data.synthetic.people import Color
 
-__all__ = ["Camera", "Place", "draw_camera", "draw_heading"]
+__all__ = ["Camera", "Place", "Site", "Spectrum", "dimmed", "draw_camera", "draw_heading"]
 
 Place = Literal["street", "park", "corridor", "shop", "station", "brick", "glass", "parking"]
+
+Spectrum = Literal["visible", "infrared", "thermal"]
+"""What a camera sees by: daylight; near infrared, which its own lamp sheds; or body heat. Readers
+call the last two ``infrared``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a camera of a layout hangs.
+
+    Attributes:
+        place: Kind of background.
+        view: Number of the camera whose background and angle it has; its own, as a rule.
+        dimness: Share of daylight that is missing, in [0, 1).
+    """
+
+    place: Place
+    view: int
+    dimness: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +40,7 @@ class Camera:
     Attributes:
         place: Kind of background.
         seed: Seed of the background's details.
-        modality: ``visible`` or ``infrared``.
+        spectrum: What it sees by.
         pitch: How far the camera looks down, rad.
         heading: Direction in which most people walk, rad: 0 towards the camera.
         heading_spread: Standard deviation of it, rad.
@@ -41,7 +59,7 @@ class Camera:
 
     place: Place
     seed: int
-    modality: Modality = "visible"
+    spectrum: Spectrum = "visible"
     pitch: float = 0.1
     heading: float = 0.0
     heading_spread: float = 0.4
@@ -59,39 +77,57 @@ class Camera:
 
 
 def draw_camera(
-    rng: np.random.Generator, index: int = 0, *, modality: Modality = "visible"
+    rng: np.random.Generator, index: int = 0, *, spectrum: Spectrum = "visible"
 ) -> Camera:
     """Draw a camera.
 
     Args:
         rng: Source of randomness.
         index: Number of the camera; neighbours look at different places.
-        modality: ``infrared`` gives a night camera with its own lamp.
+        spectrum: ``infrared`` is a night camera with its own lamp, ``thermal`` one that needs no
+            light and sees less sharply.
     """
     places = get_args(Place)
     exposure = float(rng.uniform(1.00, 1.14))
     warmth, tint = float(rng.normal(0.0, 0.03)), float(rng.normal(0.0, 0.012))
-    infrared = modality == "infrared"
     return Camera(
         place=places[index % len(places)],
         seed=int(rng.integers(2**31)),
-        modality=modality,
+        spectrum=spectrum,
         pitch=float(rng.uniform(0.0, 0.34)),
         heading=float(rng.uniform(-0.8, 0.8)),
         heading_spread=float(rng.uniform(0.18, 0.38)),
         from_behind=float(rng.uniform(0.03, 0.12)),
-        light=(0.0, 0.2, 1.0)
-        if infrared
-        else (float(rng.uniform(-0.9, 0.9)), float(rng.uniform(0.5, 1.1)), 0.75),
-        ambient=float(rng.uniform(0.55, 0.75)),
+        light=(float(rng.uniform(-0.9, 0.9)), float(rng.uniform(0.5, 1.1)), 0.75)
+        if spectrum == "visible"
+        else (0.0, 0.2, 1.0),
+        # Warm bodies glow by themselves.
+        ambient=float(rng.uniform(0.55, 0.75)) + (0.2 if spectrum == "thermal" else 0.0),
         gain=(exposure * (1.0 + warmth), exposure * (1.0 + tint), exposure * (1.0 - warmth)),
         contrast=float(rng.uniform(0.95, 1.10)),
         saturation=float(rng.uniform(0.92, 1.15)),
-        blur=float(rng.uniform(0.001, 0.0038)),
-        noise=float(rng.uniform(0.005, 0.015)) * (1.6 if infrared else 1.0),
+        blur=float(rng.uniform(0.001, 0.0038)) + (0.006 if spectrum == "thermal" else 0.0),
+        noise=float(rng.uniform(0.005, 0.015)) * (1.6 if spectrum == "infrared" else 1.0),
         occlusion=float(rng.uniform(0.0, 0.12)),
         jitter=float(rng.uniform(0.012, 0.035)),
         resolution=float(rng.uniform(0.80, 1.20)),
+    )
+
+
+def dimmed(camera: Camera, dimness: float) -> Camera:
+    """Return the camera in less daylight: darker, paler and noisier pictures.
+
+    Args:
+        camera: A camera that sees by daylight.
+        dimness: Share of the light that is missing, in [0, 1).
+    """
+    left = 1.0 - dimness
+    red, green, blue = camera.gain
+    return replace(
+        camera,
+        gain=(red * left, green * left, blue * left),
+        saturation=camera.saturation * (1.0 - 0.6 * dimness),
+        noise=camera.noise * (1.0 + 2.0 * dimness),
     )
 
 

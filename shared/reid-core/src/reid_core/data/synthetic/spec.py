@@ -19,11 +19,14 @@ class SyntheticSpec:
     """Numbers of people, outfits, cameras and images, and how far clothes mislead.
 
     In the PRCC layout everybody has two outfits and there are three cameras; the other numbers of
-    outfits and images only give how many images a person has there.
+    outfits and images only give how many images a person has there. So it is for SYSU-MM01, RegDB
+    and LLCM, which have one outfit and six, two and nine cameras; there all outfits are shared as
+    those of the test people.
 
     Attributes:
         train_pids: Training identities.
-        val_pids: Validation identities (LaST only; PRCC validates on its training people).
+        val_pids: Validation identities (LaST; SYSU-MM01, where they are for training, too; PRCC
+            validates on its training people).
         test_pids: Test identities; none of them is in training or validation.
         outfits: Fewest and most outfits of a training person.
         test_outfits: Fewest and most outfits of a test or validation person.

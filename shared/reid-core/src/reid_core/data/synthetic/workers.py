@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reid_core.data.prefetch import available_cpus
 from reid_core.data.synthetic.files import Job, Label, write_shot
-from reid_core.data.synthetic.layouts import Shot
+from reid_core.data.synthetic.shots import Shot
 
 __all__ = ["choose_workers", "write_shots"]
 

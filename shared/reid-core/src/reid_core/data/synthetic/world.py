@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from reid_core.data.synthetic.layouts import Shot
 from reid_core.data.synthetic.people import Person, draw_person
 from reid_core.data.synthetic.pose import draw_pose
 from reid_core.data.synthetic.render import RenderedImage, render
-from reid_core.data.synthetic.scene import Camera, draw_camera, draw_heading
+from reid_core.data.synthetic.scene import (
+    Camera,
+    Site,
+    Spectrum,
+    dimmed,
+    draw_camera,
+    draw_heading,
+)
+from reid_core.data.synthetic.shots import Shot
 from reid_core.data.synthetic.wardrobe import Outfit, draw_outfit
 
 __all__ = ["World", "WornOutfit"]
@@ -39,24 +48,33 @@ class World:
     So an image does not depend on which others are made, in which order, or in which process.
     """
 
-    def __init__(self, seed: int, domain: int, *, shop_outfits: int) -> None:
+    def __init__(
+        self, seed: int, domain: int, *, shop_outfits: int, sites: Sequence[Site] = ()
+    ) -> None:
         """Describe a world.
 
         Args:
             seed: Seed of the data set, >= 0.
             domain: Separates worlds of the same seed: each layout has its own people.
             shop_outfits: Outfits in each department of the shop.
+            sites: Where each camera hangs; empty where nothing is said of it.
         """
         self._entropy = (seed, domain)
         self._shop_outfits = shop_outfits
+        self._sites = tuple(sites)
 
     def person(self, pid: int) -> Person:
         """Return a person."""
         return draw_person(self._rng(_PERSON, pid))
 
-    def camera(self, number: int) -> Camera:
-        """Return a camera."""
-        return draw_camera(self._rng(_CAMERA, number), number)
+    def camera(self, number: int, spectrum: Spectrum = "visible") -> Camera:
+        """Return a camera; where it sees by day and otherwise, both are of one view."""
+        if not self._sites:
+            return draw_camera(self._rng(_CAMERA, number), number, spectrum=spectrum)
+        site = self._sites[number]
+        camera = draw_camera(self._rng(_CAMERA, site.view), spectrum=spectrum)
+        camera = replace(camera, place=site.place)
+        return dimmed(camera, site.dimness) if spectrum == "visible" else camera
 
     def outfit(self, pid: int, index: int, *, is_shared: bool) -> WornOutfit:
         """Return an outfit of a person; no two of a person's outfits look the same.
@@ -89,7 +107,7 @@ class World:
             fixed_aspect: Width over height of all images, which then have this height too; None
                 for boxes as a detector draws them.
         """
-        camera = self.camera(shot.camera)
+        camera = self.camera(shot.camera, shot.spectrum)
         rng = self._rng(_IMAGE, shot.person, shot.take)
         pose = draw_pose(rng, draw_heading(rng, camera))
         if fixed_aspect is None:

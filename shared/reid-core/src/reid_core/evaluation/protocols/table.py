@@ -27,15 +27,6 @@ _PAPERS = {
         "Wei et al., Person Transfer GAN to Bridge Domain Gap for Person Re-Identification, "
         "CVPR 2018"
     ),
-    "sysu": "Wu et al., RGB-Infrared Cross-Modality Person Re-Identification, ICCV 2017",
-    "regdb": (
-        "Nguyen et al., Person Recognition System Based on a Combination of Body Images from "
-        "Visible Light and Thermal Cameras, Sensors 2017"
-    ),
-    "llcm": (
-        "Zhang and Wang, Diverse Embedding Expansion Network and Low-Light Cross-Modality "
-        "Benchmark for Visible-Infrared Person Re-identification, CVPR 2023"
-    ),
 }
 _PAPERS["celeb_light"] = _PAPERS["celeb"]
 

@@ -200,7 +200,7 @@ def print_table(
                 *("-" if published is None else f"{published[name]:.1f}" for name in SHOWN),
             )
     console = Console()
-    console.width = max(console.width, 100)
+    console.width = max(console.width, 110)
     console.print(table)
 
 

@@ -120,6 +120,12 @@ def combine_flags(argv: Sequence[str]) -> list[str]:
         found["dataset"] = value
         return ["--dataset", value]
 
+    def root(value: str) -> list[str]:
+        kind, _, name = value.partition(":")
+        if kind == "synthetic":
+            found["synthetic"] = name or DATASETS[0]
+        return ["--data", value]
+
     table: dict[str, str | Callable[[str], Sequence[str]]] = {
         "-r": remember("resume"),
         "--resume": remember("resume"),
@@ -127,6 +133,7 @@ def combine_flags(argv: Sequence[str]) -> list[str]:
         "--mode": remember("mode"),
         "--tvsearch!": remember("tvsearch"),
         "--dataset": dataset,
+        "--data": root,
     }
     if any(arg.replace("_", "-").startswith("--num-instances") for arg in argv):
         table["--batch-size"] = "--batch_size"  # another spelling of the same option
@@ -150,20 +157,24 @@ def _resume(found: Mapping[str, str]) -> list[str]:
 
 def _protocols(found: Mapping[str, str]) -> list[str]:
     """Return the protocols that ``--mode`` and ``--tvsearch`` ask for, on their own data sets."""
-    dataset = found.get("dataset")
+    dataset = found.get("dataset", found.get("synthetic"))
+    chosen = []
     if dataset == "regdb" and "tvsearch" in found:
-        return ["--protocols", "regdb/thermal_to_visible"]
-    if "tvsearch" in found:
+        chosen = ["--protocols", "regdb/thermal_to_visible"]
+    elif "tvsearch" in found:
         without_effect("--tvsearch", "it belongs to --dataset regdb")("")
     if "mode" not in found:
-        return []
+        return chosen
     mode = found["mode"]
     if mode not in _MODES:
         raise ConfigError(f"--mode {mode!r} is unknown; choose from {', '.join(_MODES)}")
     if dataset not in (None, "sysu"):
         without_effect("--mode", f"it belongs to --dataset sysu, not to {dataset}")(mode)
-        return []
-    return ["--protocols", _MODES[mode]]
+        return chosen
+    # Without its first part where the data set is still to be found: in full it would be evaluated
+    # on any that has such cameras (LLCM).
+    name = _MODES[mode]
+    return ["--protocols", name if dataset else name.partition("/")[2]]
 
 
 _COMMANDS = Method(

@@ -255,9 +255,10 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
 SOURCE = "Ye et al., TPAMI 2021"
 
 SOURCES: Mapping[str, str] = {
+    "regdb/thermal_to_visible": "Ye et al., TPAMI 2021, from memory",
     "llcm/ir2vis": "LLCM repository, 2023-06-24",
     "llcm/vis2ir_readme": "LLCM repository, 2023-06-24",
-    "llcm/vis2ir": "Zhang and Wang, CVPR 2023",
+    "llcm/vis2ir": "Zhang and Wang, CVPR 2023, from memory",
 }
 """Where the figures of a protocol are from, if not from ``SOURCE``."""
 

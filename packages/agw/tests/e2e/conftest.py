@@ -1,8 +1,34 @@
 """Synthetic data and one finished run that the tests of the installed commands share."""
 
+import logging
+
 import pytest
 
+from reid_agw import cli
 from reid_core.testing.commands import run_installed
+
+COMMANDS = {
+    "agw-train": cli.train,
+    "agw-eval": cli.evaluate,
+    "agw-embed": cli.embed,
+    "agw-export": cli.export,
+}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a function that runs a command in this process, in an empty folder; its status."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(name, *args):
+        with pytest.raises(SystemExit) as ending:
+            COMMANDS[name]([str(arg) for arg in args])
+        return ending.value.code
+
+    yield call
+    for name in ("reid_core", "reid_agw"):  # the commands' console handlers end with the test
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -1,39 +1,17 @@
 """The four commands as people use them, on synthetic data in SYSU-MM01's true layout."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
 import torch
 
-from reid_agw import AGW, cli, load_network
+from reid_agw import AGW, load_network
 from reid_core.engine import read_torch_file, read_weights
 from reid_core.testing.commands import run_installed
 
-COMMANDS = {
-    "agw-train": cli.train,
-    "agw-eval": cli.evaluate,
-    "agw-embed": cli.embed,
-    "agw-export": cli.export,
-}
+COMMANDS = ("agw-train", "agw-eval", "agw-embed", "agw-export")
 SYSU = {"sysu/all_search", "sysu/indoor_search"}
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Return a function that runs a command in this process, in an empty folder; its status."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(name, *args):
-        with pytest.raises(SystemExit) as ending:
-            COMMANDS[name]([str(arg) for arg in args])
-        return ending.value.code
-
-    yield call
-    for name in ("reid_core", "reid_agw"):  # the commands' console handlers end with the test
-        logging.getLogger(name).handlers = []
-        logging.getLogger(name).propagate = True
 
 
 def read_json(path):

@@ -8,7 +8,8 @@ import pytest
 from reid_agw.cli import EVALUATE_FLAGS, OFFICIAL_FLAGS, combine_flags
 from reid_agw.config import DATASETS, PRESETS, AGWConfig
 from reid_core.cli import parse_train, rewrite_flags
-from reid_core.errors import ConfigError
+from reid_core.errors import ConfigError, ProtocolError
+from reid_core.evaluation.protocols.lookup import get_protocol
 from reid_core.testing.options import list_options
 
 
@@ -95,11 +96,12 @@ def test_images_are_accepted_where_nothing_else_can_be_meant():
 @pytest.mark.parametrize(
     ("args", "protocols"),
     [
-        (("--mode", "indoor"), ("sysu/indoor_search",)),
+        (("--mode", "indoor"), ("indoor_search",)),
         (("--dataset", "sysu", "--mode=all"), ("sysu/all_search",)),
         (("--dataset", "regdb", "--tvsearch"), ("regdb/thermal_to_visible",)),
         (("--dataset", "llcm", "--mode", "all", "--tvsearch"), ()),
         (("--dataset", "regdb", "--mode", "all"), ()),
+        (("--dataset", "regdb", "--mode", "all", "--tvsearch"), ("regdb/thermal_to_visible",)),
         (("--dataset", "sysu", "--tvsearch", "--mode", "indoor"), ("sysu/indoor_search",)),
     ],
 )
@@ -109,6 +111,27 @@ def test_mode_and_direction_choose_protocols_of_their_data_sets(args, protocols)
     found = chosen[chosen.index("--protocol") + 1 :] if protocols else []
     assert tuple(found) == protocols
     assert "--protocols" not in chosen
+
+
+@pytest.mark.parametrize(
+    ("data", "flags", "protocols"),
+    [
+        ("synthetic", ["--mode", "all"], ["sysu/all_search"]),
+        ("synthetic:llcm", ["--mode", "all"], []),
+        ("synthetic:regdb", ["--mode", "indoor", "--tvsearch"], ["regdb/thermal_to_visible"]),
+    ],
+)
+def test_a_synthetic_data_set_is_known_by_its_name(data, flags, protocols):
+    args = combine_flags(["--data", data, *flags])
+    assert args == ["--data", data, *(["--protocols", *protocols] if protocols else [])]
+
+
+def test_a_mode_belongs_to_sysu_whatever_data_set_is_found():
+    """LLCM has cameras of the same numbers, so the full name would be evaluated there."""
+    (name,) = parsed("--data", "R", "--mode", "all", found="llcm").config.protocols
+    assert get_protocol(name, "sysu").name == "sysu/all_search"
+    with pytest.raises(ProtocolError, match="Accepted: llcm/ir2vis"):
+        get_protocol(name, "llcm")
 
 
 IGNORED = [

@@ -145,6 +145,16 @@ def test_harmful_changes(config, message):
         resume(make_checkpoint(), config)
 
 
+def test_a_run_of_an_older_version_goes_on_with_what_that_version_did():
+    old = {**CONFIG, "data": {"height": 384}}
+    new = {"trial": 1, "prefer_arrays": False, "interpolation": "bilinear", "flip": "sum"}
+    resume(make_checkpoint(config=old), {**CONFIG, "data": {"height": 384, **new}})
+    for name, value in (("trial", 2), ("interpolation", "lanczos"), ("flip", "none")):
+        changed = {**CONFIG, "data": {"height": 384, **new, name: value}}
+        with pytest.raises(CheckpointError, match=rf"data\.{name} was .*, is {value!r}"):
+            resume(make_checkpoint(config=old), changed)
+
+
 def test_method_may_allow_more():
     config = {**CONFIG, "optim": {"lr": 0.2, "milestones": [2, 4]}}
     resume(make_checkpoint(), config, may_change=["optim.lr"])

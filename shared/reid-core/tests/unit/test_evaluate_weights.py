@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from reid_core.commands import evaluate
 from reid_core.commands.arguments import EvaluateArguments
 from reid_core.commands.evaluate import evaluate_weights
 from reid_core.commands.network import LoadedNetwork
 from reid_core.commands.permutation_file import open_permutations
-from reid_core.commands.results import MethodInfo
+from reid_core.commands.results import MethodInfo, publish
 from reid_core.data.sample import ReIDDataset
 from reid_core.errors import CheckpointError, ConfigError, ProtocolError
 from reid_core.evaluation import PROTOCOLS
@@ -138,6 +139,20 @@ def test_a_network_per_trial_is_the_mean_over_the_trials(run, regdb, weights, ca
     assert 'class="modality visible"' in report
 
 
+def test_one_trials_features_are_held_at_a_time(run, regdb, weights, monkeypatch):
+    outcomes = []
+
+    def keep(folder, method, outcome, **options):
+        outcomes.append(outcome)
+        return publish(folder, method, outcome, **options)
+
+    monkeypatch.setattr(evaluate, "publish", keep)
+    run(weights / "net-{trial}.json", regdb)
+    (outcome,) = outcomes
+    assert set(outcome.evaluation.samples) == {"test_1", "test_3"}
+    assert set(outcome.evaluation.features) == {"test_1"}
+
+
 def test_the_trial_is_that_of_the_weights(run, regdb, weights, caplog):
     with caplog.at_level(logging.WARNING):
         third, _ = run(weights / "net-3.json", regdb)
@@ -151,7 +166,16 @@ def test_the_trial_is_that_of_the_weights(run, regdb, weights, caplog):
     assert "net-3.json was trained on trial 3 of regdb; some people of trial 1's" in caplog.text
     unknown = weights / "plain-3.json"
     unknown.write_text("{}", encoding="utf-8")
+    caplog.clear()
     assert run(unknown, regdb)[0]["weights"]["trial"] == 1
+    assert "does not say on which trial of regdb it was trained" in caplog.text
+    elsewhere = weights / "sysu-3.json"
+    elsewhere.write_text('{"dataset": "sysu"}', encoding="utf-8")
+    caplog.clear()
+    assert run(elsewhere, regdb)[0]["weights"]["trial"] == 1
+    assert "does not say" not in caplog.text
+    assert run(unknown, regdb, trial=3)[0]["weights"]["trial"] == 3
+    assert "does not say" not in caplog.text
     one, _ = run(weights / "net-{trial}.json", regdb, trial=3)
     assert one["results"] == third["results"]
 
@@ -168,6 +192,14 @@ def test_networks_that_do_not_belong_to_their_trials(run, regdb, weights, tmp_pa
     ):
         run(weights / "net-{trial}.json", regdb)
     assert not (tmp_path / "out-1").exists()
+
+
+def test_an_unfinished_run_is_found_before_any_network_is_evaluated(run, regdb, weights, tmp_path):
+    (weights / "net-1.json").rename(weights / "regdb-1")
+    (weights / "regdb-3").mkdir()  # of a training that was stopped
+    with pytest.raises(CheckpointError, match=r"there is no \S+regdb-3\S+model\.safetensors;"):
+        run(weights / "regdb-{trial}", regdb)
+    assert not (tmp_path / "out-0").exists()
 
 
 def test_a_pattern_is_for_data_sets_with_trials(run, weights, tmp_path):

@@ -141,6 +141,10 @@ def test_splits_of_separate_lists_are_those_at_hand():
             r"Accepted: ltcc/standard, ltcc/cloth_changing",
         ),
         (lambda: get_protocol("standrad", "prcc"), "no protocol is called 'standrad'"),
+        (
+            lambda: get_protocol("all_search", "llcm"),
+            r"called 'all_search'\. Accepted: llcm/ir2vis, llcm/vis2ir, llcm/vis2ir_readme$",
+        ),
         (lambda: get_protocol("qqq"), r"no protocol is called 'qqq'\. Accepted"),
         (
             lambda: protocols_for("lttc"),

@@ -109,6 +109,18 @@ def test_csv_with_least_columns_and_byte_order_mark(tmp_path: Path) -> None:
     )
 
 
+def test_the_modality_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    plain, visible, infrared = (
+        fingerprint(load_dataset("csv", write_table(tmp_path, text)))
+        for text in (
+            "path,pid\na.jpg,1\nb.jpg,1\n",
+            "path,pid,modality\na.jpg,1,visible\nb.jpg,1,visible\n",
+            "path,pid,modality\na.jpg,1,visible\nb.jpg,1,infrared\n",
+        )
+    )
+    assert plain == visible != infrared
+
+
 def test_numbers_too_long_for_an_array_are_names(tmp_path: Path) -> None:
     text = f"path,pid,split\na.jpg,{9 * 10**18},query\nb.jpg,{10**20},gallery\n"
     dataset = load_dataset("csv", write_table(tmp_path, text))

@@ -78,6 +78,13 @@ def test_llcm_sorts_cameras_as_numbers(tmp_path: Path) -> None:
     assert [(s.pid, s.camid) for s in infrared] == [(2, 0), (2, 1), (2, 9), (10, 1)]
 
 
+def test_llcm_does_without_infrared_images_of_a_camera(tmp_path: Path) -> None:
+    own = write_miniature("llcm", tmp_path)
+    expected = load_dataset("llcm", own)
+    (own / "test_nir" / "cam3").mkdir()
+    assert load_dataset("llcm", own) == expected
+
+
 def test_regdb_labels_and_order(tmp_path: Path) -> None:
     own = write_miniature("regdb", tmp_path)
     dataset = load_dataset("regdb", tmp_path)

@@ -267,15 +267,19 @@ def test_bad_arrays_are_explained(name: str, tmp_path: Path) -> None:
         assert fragment in str(caught.value)
 
 
-def test_arrays_beside_the_folder_are_found_and_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inside", [False, True])
+def test_arrays_beside_the_folder_are_found_and_named(
+    inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The official script joins folder and file name without a slash."""
     own = write_miniature("sysu", tmp_path)
     for folder in own.glob("cam*/000[12]"):
         shutil.rmtree(folder)
     stray = tmp_path / f"SYSU-MM01{RGB}"
     np.save(stray, IMAGES)
+    monkeypatch.chdir(own)
     with pytest.raises(DatasetError, match=f"lack {RGB}; move {stray} there"):
-        load_dataset("sysu", own)
+        load_dataset("sysu", "." if inside else own)
 
 
 @pytest.mark.parametrize(

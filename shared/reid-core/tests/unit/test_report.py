@@ -156,7 +156,7 @@ def test_page_is_well_formed_and_complete(report):
         "2026-11-20",
         "33.8",
         "1,392 / 1,493",
-        "from the paper: A, 2023",
+        "published figures: A, 2023",
         "AP 6.2 %, first right match at rank 2",
         "clothes 7",
         "infrared",
@@ -282,12 +282,15 @@ def test_modalities_are_tagged_where_there_are_two(report):
     assert tags[:4] == [
         f"modality {kind}" for kind in ("visible", "visible", "visible", "infrared")
     ]
-    assert "Below each image: similarity, identity, camera, clothes, modality." in page.words
+    assert (
+        "Below each image: similarity, identity, camera (counted from 0), clothes, modality."
+        in page.words
+    )
     first = report.ranked[0]
     alone = dataclasses.replace(first, entries=[*first.entries[:2], first.entries[3]])
     text = render_report(dataclasses.replace(report, ranked=[alone]))
     assert 'class="modality' not in text
-    assert "camera, clothes." in Page(text).words
+    assert "camera (counted from 0), clothes." in Page(text).words
 
 
 def test_first_group_of_each_protocol_is_open(report):

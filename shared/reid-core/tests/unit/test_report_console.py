@@ -37,7 +37,7 @@ def test_plain_table_holds_every_figure_within_100_columns():
     figures = ["33.8", "100.0", "100.0", "15.8", "0.0", "1.3", "11,392/11,493"]
     assert [CLOTHES, "Trained", *figures] in rows
     assert [CLOTHES, "Published[1]", "40.6", "-", "-", "-", "-", "-", "-"] in rows
-    assert text.count("[1] [A] 2023; from the paper") == 1
+    assert text.count("[1] [A] 2023; published figures") == 1
     assert "SYNTHETIC" not in text
 
 
@@ -46,7 +46,7 @@ def test_title_says_synthetic(title):
     text = printed(ROWS, synthetic=True, title=title)
     first = text.splitlines()[0]
     assert first.startswith(f"{title} (SYNTHETIC DATA: says nothing about real data")
-    assert "from the paper; real data, not comparable" in text
+    assert "published figures; real data, not comparable" in text
 
 
 def test_long_protocol_names_are_not_broken():

@@ -194,7 +194,7 @@ def test_a_pt2_file_takes_both_modalities_in_one_batch(two, tmp_path, options, i
     assert card["input"]["shape"] == ["batch", 3, HEIGHT, WIDTH]
     assert "lanczos" in card["input"]["values"]
     assert card["modality_input"]["dtype"] == "bool"
-    assert card["flip"] == flip
+    assert (card["feature"], card["flip"]) == (("fc", "pool")[index], flip)
     assert card["largest_difference_to_pytorch"] < 1e-5
     assert "images (batch, 3, 32, 16) in [0, 1] and infrared (batch) to unit" in " ".join(
         capsys.readouterr().out.split()

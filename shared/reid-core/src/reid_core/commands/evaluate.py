@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,11 @@ def evaluate_weights(
         with results_folder(arguments.out, f"{method.name}-eval-{name}", world) as folder:
             evaluated = [_evaluate(prepared, device, world)]
             del prepared  # its images
-            evaluated += [_evaluate(prepare(network), device, world) for network in networks]
+            for network in networks:
+                found = _evaluate(prepare(network), device, world)
+                # The report shows lists of the first trial only; the plan has one trial's features.
+                rest = replace(found.evaluation, features={})
+                evaluated.append(replace(found, evaluation=rest))
             if folder is None:
                 return
             outcome = Outcome(

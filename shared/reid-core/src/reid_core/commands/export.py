@@ -20,7 +20,7 @@ from reid_core.commands.network import LoadedNetwork
 from reid_core.engine.distributed import World
 from reid_core.errors import ConfigError, ReIDError
 from reid_core.files import atomic_file, make_parent, write_json
-from reid_core.models.embedding import is_cross_modal
+from reid_core.models.embedding import ChosenFeature, is_cross_modal
 from reid_core.models.footprint import embedding_footprint, state_bytes
 
 __all__ = ["ExportError", "export_network", "run_export"]
@@ -203,6 +203,7 @@ def _dynamic_batch(example: Inputs) -> dict[str, dict[int, Any]]:
 
 
 def _card(loaded: LoadedNetwork, kind: str, difference: float) -> dict[str, Any]:
+    network = loaded.network
     infrared = {
         "name": "infrared",
         "shape": ["batch"],
@@ -219,8 +220,10 @@ def _card(loaded: LoadedNetwork, kind: str, difference: float) -> dict[str, Any]
             "dtype": "float32",
             "values": f"RGB in [0, 1], resized with Pillow's {loaded.interpolation} filter",
         },
-        **({"modality_input": infrared} if is_cross_modal(loaded.network) else {}),
+        **({"modality_input": infrared} if is_cross_modal(network) else {}),
         "output": {"name": "features", "dtype": "float32", "length": 1},
+        # Two features of one network are of the same shape; nothing else tells the files apart.
+        **({"feature": network.feature} if isinstance(network, ChosenFeature) else {}),
         "flip": loaded.flip,
         "largest_difference_to_pytorch": difference,
         "weights": json.loads(json.dumps(dict(loaded.card), default=str)),

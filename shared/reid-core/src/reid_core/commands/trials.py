@@ -14,6 +14,7 @@ from reid_core.config import DataConfig
 from reid_core.data.opening import trials_of
 from reid_core.data.readers import READERS
 from reid_core.data.sample import ReIDDataset
+from reid_core.engine.weights import WEIGHTS_NAME
 from reid_core.errors import CheckpointError, ConfigError
 from reid_core.evaluation.evaluator import Evaluation
 from reid_core.evaluation.protocol_result import ProtocolResult
@@ -91,7 +92,9 @@ def load_networks(
         )
     trials = trials_of(data, progress) if trial is None else (trial,)
     files = {number: Path(str(weights).replace(_PLACE, str(number))) for number in trials}
-    missing = [str(path) for path in files.values() if not path.exists()]
+    # The folder of an unfinished run is as good as none, and found now, not after the others.
+    needed = [path / WEIGHTS_NAME if path.is_dir() else path for path in files.values()]
+    missing = [str(path) for path in needed if not path.exists()]
     if missing:
         raise CheckpointError(
             f"--weights {weights} needs the network of every trial, and there is no "
@@ -126,6 +129,14 @@ def merge_evaluations(evaluations: Sequence[Evaluation]) -> Evaluation:
 def _load_one(load: Load, weights: Path, dataset: str, trial: int | None) -> Iterator[TrialNetwork]:
     loaded = load(weights)
     trained = _trained_on(loaded, dataset)
+    elsewhere = loaded.card.get("dataset") not in (None, dataset)
+    if trial is None and trained is None and not elsewhere and has_trials(dataset):
+        logger.warning(
+            "%s does not say on which trial of %s it was trained; it is evaluated on trial 1. If "
+            "that is another one, people of its training set are tested: choose with --trial N",
+            weights,
+            dataset,
+        )
     if trial is not None and trained not in (None, trial):
         logger.warning(
             "%s was trained on trial %d of %s; some people of trial %d's test lists were in its "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid_core.data.archives import stamp
 from reid_core.data.array_rows import stored_file
-from reid_core.data.sample import ReIDDataset
+from reid_core.data.sample import ReIDDataset, Sample
 
 __all__ = ["fingerprint"]
 
@@ -16,13 +16,13 @@ def fingerprint(dataset: ReIDDataset) -> str:
     """Return 16 hexadecimal digits that depend on the data set's files and labels.
 
     Hashed (SHA-256) are, for each sample in sorted order: split, path below the data set's folder,
-    file size, pid, camid and clothes_id. Where the folder lies does not matter (an archive counts
-    as the folder that it holds), nor the order of the samples; file contents are represented by
-    their size, so it takes seconds, not minutes.
+    file size, pid, camid, clothes_id and, of infrared images, the modality. Where the folder lies
+    does not matter (an archive counts as the folder that it holds), nor the order of the samples;
+    file contents are represented by their size, so it takes seconds, not minutes.
     """
     lines = sorted(
         f"{split}\t{_name(sample.path, dataset.root)}\t{_size(sample.path)}\t"
-        f"{sample.pid}\t{sample.camid}\t{sample.clothes_id}\n"
+        f"{sample.pid}\t{sample.camid}\t{sample.clothes_id}{_modality(sample)}\n"
         for split, samples in dataset.splits.items()
         for sample in samples
     )
@@ -30,6 +30,11 @@ def fingerprint(dataset: ReIDDataset) -> str:
     for line in lines:
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def _modality(sample: Sample) -> str:
+    """Return nothing for visible images: data sets without infrared ones keep their fingerprint."""
+    return "" if sample.modality == "visible" else f"\t{sample.modality}"
 
 
 def _name(path: Path, root: Path) -> str:

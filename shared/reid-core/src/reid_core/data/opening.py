@@ -88,7 +88,8 @@ def select_trial(dataset: ReIDDataset, trial: int) -> ReIDDataset:
     if trial not in present:
         raise DatasetError(
             f"{dataset.name} in {dataset.root} has no lists of trial {trial}, only of "
-            f"{', '.join(map(str, present))}; copy them, or choose another with --data.trial"
+            f"{', '.join(map(str, present))}; copy them, or choose another with --data.trial "
+            "(--trial where nothing is trained)"
         )
     test = f"test_{trial}"
     splits = {"train": dataset.splits[f"train_{trial}"], test: dataset.splits[test]}

@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -52,6 +53,16 @@ MAY_CHANGE = frozenset(
 )
 """Settings that a resumed run may change: where things are, how often it reports, how long it runs.
 All others define the result, and a change would make a run that no configuration describes."""
+
+# Settings that older versions did not have, with what they did: their runs can be continued.
+_ADDED_LATER: Mapping[str, Any] = MappingProxyType(
+    {
+        "data.trial": 1,
+        "data.prefer_arrays": False,
+        "data.interpolation": "bilinear",
+        "data.flip": "sum",
+    }
+)
 
 _MAX_LISTED = 6
 """Differences listed in a message; the rest is counted."""
@@ -172,7 +183,9 @@ def check_resumable(
             f"{checkpoint.method}-train"
         )
     allowed = MAY_CHANGE | set(may_change)
-    old, new = _flatten(checkpoint.config), _flatten(config)
+    new = _flatten(config)
+    added = {name: value for name, value in _ADDED_LATER.items() if name in new}
+    old = {**added, **_flatten(checkpoint.config)}
     changes = [
         f"{name} was {old.get(name, 'not set')!r}, is {new.get(name, 'not set')!r}"
         for name in dict.fromkeys([*old, *new])

@@ -93,6 +93,9 @@ def choose_feature(network: nn.Module, name: str) -> nn.Module:
 class ChosenFeature(nn.Module):
     """One of a network's features, as a network of its own.
 
+    Attributes:
+        feature: Name of the feature.
+
     Args:
         network: Module with ``embed`` and ``embed_each``.
         index: Position of the feature in its ``feature_names``.
@@ -102,6 +105,7 @@ class ChosenFeature(nn.Module):
         super().__init__()
         self.network = network
         self.index = index
+        self.feature = feature_names(network)[index]
         self.cross_modal = is_cross_modal(network)
 
     def embed(self, images: Tensor, *infrared: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def _mark_source(row: ResultRow, synthetic: bool, sources: list[str]) -> str:
     """Return the number of the row's note, and add the note where it is new."""
     words = [row.source.rstrip(".")] if row.source else []
     if row.stage == "published":
-        words.append("from the paper")
+        words.append("published figures")
         if synthetic:
             words.append(NOT_COMPARABLE)
     if not words:

@@ -53,7 +53,9 @@ def ranked_section(ranked: Sequence[RankedList], thumbnails: Thumbnails, *, synt
 
 
 def _legend(by_modality: bool) -> str:
-    labels = "similarity, identity, camera, clothes" + (", modality" if by_modality else "")
+    labels = "similarity, identity, camera (counted from 0), clothes" + (
+        ", modality" if by_modality else ""
+    )
     return (
         '<p class="keys marks"><span class="key"><i class="swatch query"></i>query</span>'
         f'<span class="key">{_mark("right")}right: the same person</span>'

@@ -106,7 +106,7 @@ def _table_body(protocol: str, rows: Sequence[ResultRow], synthetic: bool) -> st
 def _table_row(row: ResultRow, synthetic: bool) -> str:
     source = escape(row.source)
     if row.stage == "published":
-        source = f"from the paper: {source}" if source else "from the paper"
+        source = f"published figures: {source}" if source else "published figures"
         if synthetic:
             source += f"; <em>{NOT_COMPARABLE}</em>"
     if row.deviations:

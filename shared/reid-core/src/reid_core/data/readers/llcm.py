@@ -89,10 +89,11 @@ def read_llcm(listing: Listing) -> Mapping[str, Sequence[Sample]]:
 
 def _read_test(listing: Listing, name: str, ids: frozenset[int]) -> list[Labelled]:
     below = f"test_{name}"
-    matches = map(_CAMERA_FOLDER.match, list_names(listing.folder / below))
-    cameras = sorted(int(match[1]) for match in matches if match)
+    folder = listing.folder / below
+    matches = map(_CAMERA_FOLDER.match, list_names(folder))
+    # Camera 3 has no infrared images; a copy may have an empty folder for it.
+    cameras = sorted(int(match[1]) for match in matches if match and list_names(folder / match[0]))
     if not cameras:
-        folder = listing.folder / below
         raise DatasetError(
             f"no folders cam1, cam2, ... in {folder}; {describe_folder(folder)}. Copy or extract "
             "the data set again."

@@ -7,6 +7,7 @@ once for the infrared ones (``ir``). Rows are in the order in which the reader l
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +111,8 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
 
 def _misplaced(file: Path) -> Path:
     """Return where the official script writes a file if its path lacks the final slash."""
-    return file.parent.with_name(file.parent.name + file.name)
+    folder = Path(os.path.abspath(file.parent))  # the folder may be given as "."
+    return folder.with_name(folder.name + file.name)
 
 
 def _read_part(folder: Path, name: str) -> list[int]:

@@ -48,9 +48,13 @@ def get_protocol(name: str, dataset: str | None = None) -> Protocol:
         full = f"{'custom' if dataset in _CUSTOM else dataset}/{name}"
     if full in PROTOCOLS:
         return PROTOCOLS[full]
-    near = difflib.get_close_matches(full, PROTOCOLS, n=1)
+    # A short name is one of the data set's own: no other's is proposed for it.
+    accepted = [other for other in PROTOCOLS if other.startswith(f"{full.partition('/')[0]}/")]
+    if full == name or not accepted:
+        accepted = list(PROTOCOLS)
+    near = difflib.get_close_matches(full, accepted, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise ProtocolError(f"no protocol is called {name!r}.{hint} Accepted: {', '.join(PROTOCOLS)}")
+    raise ProtocolError(f"no protocol is called {name!r}.{hint} Accepted: {', '.join(accepted)}")
 
 
 def protocols_for(dataset: str) -> tuple[Protocol, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +47,8 @@ class Permutations:
         path = Path(path).expanduser()
         hint = f"the file exp/rand_perm_cam.mat of SYSU-MM01 is wanted, not {path}"
         try:
-            content = loadmat(path, appendmat=False, variable_names=[_VARIABLE])
+            with path.open("rb") as file:
+                content = loadmat(cast(Any, file), variable_names=[_VARIABLE])
         except OSError as error:
             raise ProtocolError(f"cannot read {path}: {error.strerror or error}") from error
         # Whatever damaged bytes lead to: a decompressor's error, a type that does not exist, ...

@@ -116,7 +116,7 @@ def choose_trials(
 
 def explain_missing_data(dataset: str) -> int:
     """Say where to get the data set, where to put it and how to run without it."""
-    print(f"This benchmark needs the images of {dataset.upper()}, which only its authors give out.")
+    print(f"This benchmark needs the images of {dataset.upper()}, which are not ours to give out.")
     print("ROOT is any folder of your choice:\n", flush=True)
     subprocess.run(["reid-data", "list", dataset], check=True)
     print(f"Then:        nox -s benchmark-{dataset} -- --data ROOT")

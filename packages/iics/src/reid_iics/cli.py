@@ -102,7 +102,7 @@ _COMMANDS = Method(
     evaluate_flags=EVALUATE_FLAGS,
     recipe="reid_iics.recipe:train",
     loader="reid_iics.loading:load_network",
-    info="reid_iics.results:IICS_INFO",
+    info="reid_iics.results:info_of_weights",
     official_export="reid_iics.loading:export_official",
 )
 train = _COMMANDS.train

@@ -16,7 +16,9 @@ __all__ = [
     "DATASETS",
     "PRESETS",
     "PUBLISHED",
+    "PUBLISHED_WITHOUT_RERANK",
     "SOURCE",
+    "SOURCE_WITHOUT_RERANK",
     "IICSConfig",
     "InterConfig",
     "IntraConfig",
@@ -196,6 +198,13 @@ class IICSConfig:
             self.variant == "fixed" or not self.intra.legacy_small_cameras,
             "intra.legacy_small_cameras belongs to variant fixed; leave one of them out",
         )
+        needed = self.inter.batch_size // self.inter.num_instances
+        require(
+            self.variant != "fixed" or self.inter.clusters >= needed,
+            f"inter.clusters={self.inter.clusters}, but a batch of stage 2 "
+            f"({self.inter.batch_size} images, {self.inter.num_instances} of each cluster) holds "
+            f"{needed} different clusters; use at least {needed}, or a smaller inter.batch_size",
+        )
 
     @property
     def epochs(self) -> int:
@@ -313,6 +322,16 @@ SOURCE: Mapping[Variant, str] = {
     "fixed": "Xuan and Zhang, CVPR 2021, fixed number of clusters",
     "threshold": "IICS repository, threshold of distance",
 }
+"""Where they are from."""
+
+PUBLISHED_WITHOUT_RERANK: Mapping[str, Mapping[str, float]] = {
+    "market1501/standard": {"mAP": 0.721, "rank1": 0.888, "rank5": 0.953, "rank10": 0.969},
+    "dukemtmc/standard": {"mAP": 0.591, "rank1": 0.769, "rank5": 0.861, "rank10": 0.898},
+    "msmt17/standard": {"mAP": 0.186, "rank1": 0.457, "rank5": 0.577, "rank10": 0.628},
+}
+"""The paper's rows that cluster plain cosine distances, by protocol, as fractions."""
+
+SOURCE_WITHOUT_RERANK = "Xuan and Zhang, CVPR 2021, fixed number of clusters, no re-ranking"
 """Where they are from."""
 
 CITATION = (

@@ -115,6 +115,11 @@ class Labeller:
                 "which camera an image is from (column camid of a table); use a smaller "
                 "--intra.batch-size, or more images"
             )
+        if len(camids) == 1 and self._run.is_main:
+            logger.warning(
+                "all training images are of one camera: the network cannot learn to recognise "
+                "people across cameras"
+            )
         if len(chosen) < len(camids) and self._run.is_main:
             few = {int(camid): int(size) for camid, size in zip(camids, sizes, strict=True)}
             shown = ", ".join(f"{camid} ({size})" for camid, size in few.items() if size < needed)

@@ -34,7 +34,7 @@ def iics_card(config: IICSConfig, network: IICS) -> dict[str, Any]:
     card = network_card(
         "iics", __version__, network=values, data=config.data, augment=config.augment
     )
-    return {**card, "variant": config.variant}
+    return {**card, "variant": config.variant, "rerank": config.rerank}
 
 
 def load_network(path: str | Path, *, last_stride: Literal[1, 2] = 1) -> LoadedNetwork:

@@ -98,7 +98,8 @@ def train(config: IICSConfig, *, preset: str = "", command: str = "", resume: bo
             place = find_place(epoch, config.intra.epochs, config.inter.epochs)
             if stage.first != place.first:  # otherwise a stopped run goes on inside the stage
                 work = None
-                stage.begin(place, labeller(model, stage, place))
+                labels = labeller(model, stage, place)
+                stage.begin(place, labels, num_images=len(opened.samples))
                 run.save()
             work = work or open_stage(run, config, opened, model, stage, place)
             work.loader.set_epoch(epoch)
@@ -119,7 +120,7 @@ def train(config: IICSConfig, *, preset: str = "", command: str = "", resume: bo
             evaluation = opened.evaluator(model)
         if run.is_main:
             weights = Weights(model.state_dict(), card)
-            info = info_of(config.variant)
+            info = info_of(config.variant, rerank=config.rerank)
             leave_results(run, info, config, dataset, evaluation, weights, best)
         return run.folder
 
@@ -172,7 +173,12 @@ def open_stage(
     stage: Stage,
     place: Place,
 ) -> _Work:
-    """Return loader and iteration of the stage that an epoch belongs to."""
+    """Return loader and iteration of the stage that an epoch belongs to.
+
+    Raises:
+        CheckpointError: When a stopped run would go on with labels of other images.
+    """
+    stage.require_images(len(opened.samples))
     factor = _WARMUP_FACTOR if place.cycle < config.warmup_cycles else 1.0
     if stage.name == "intra":
         intra = IntraStep(

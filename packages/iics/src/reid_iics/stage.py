@@ -9,6 +9,7 @@ import torch
 from torch.optim import SGD
 
 from reid_core.engine import broadcast_module
+from reid_core.errors import CheckpointError
 from reid_iics.config import IICSConfig
 from reid_iics.cycle import Place, StageName
 from reid_iics.model import IICS, Heads
@@ -26,6 +27,7 @@ class Stage:
         name: ``intra`` or ``inter``.
         first: First epoch of the stage; -1 before the first stage.
         labels: Clusters: of each camera, or one set of all images.
+        num_images: How many training images there are, clustered or not.
         heads: A head per set of clusters.
         optimizer: Of network and heads.
 
@@ -43,15 +45,18 @@ class Stage:
         self.name: StageName = "intra"
         self.first = -1
         self.labels: Sequence[PseudoLabels] = ()
+        self.num_images = 0
 
-    def begin(self, place: Place, labels: Sequence[PseudoLabels]) -> None:
+    def begin(self, place: Place, labels: Sequence[PseudoLabels], *, num_images: int) -> None:
         """Make heads and an optimiser anew (official: momentum is not carried over).
 
         Args:
             place: The stage's first epoch.
             labels: Its clusters.
+            num_images: How many training images there are.
         """
         self._begin(place.stage, place.first, labels)
+        self.num_images = num_images
         broadcast_module(self.heads)
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,6 +64,7 @@ class Stage:
         state: dict[str, Any] = {"name": self.name, "first": self.first}
         if self.first >= 0:
             state["labels"] = [_pack(part) for part in self.labels]
+            state["num_images"] = self.num_images
             state["heads"] = self.heads.state_dict()
             state["optimizer"] = self.optimizer.state_dict()
         return state
@@ -69,8 +75,26 @@ class Stage:
             return
         labels = [_unpack(values) for values in state["labels"]]
         self._begin(state["name"], state["first"], labels)
+        self.num_images = state["num_images"]
         self.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def require_images(self, num_images: int) -> None:
+        """Refuse to go on inside the stage with other images: labels go by places in their list.
+
+        Args:
+            num_images: How many training images there are now.
+
+        Raises:
+            CheckpointError: When they are not as many as were clustered.
+        """
+        if num_images != self.num_images:
+            raise CheckpointError(
+                f"the run was stopped inside a stage with labels of {self.num_images:,} training "
+                f"images, and {num_images:,} can be read now (data.skip_corrupt leaves others "
+                "out); make the same files readable as before, or start a new run with another "
+                "--out"
+            )
 
     def _begin(self, name: StageName, first: int, labels: Sequence[PseudoLabels]) -> None:
         self.name, self.first, self.labels = name, first, tuple(labels)

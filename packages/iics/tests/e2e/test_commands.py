@@ -67,6 +67,7 @@ def test_training_leaves_everything(finished):
     assert set(record["untrained"]) == set(record["results"]) == {MARKET}
     assert record["selected"] == "last"
     assert record["best_on_test"]["epoch"] in (1, 3)
+    assert "best on the TEST set" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_metrics_record_both_stages(finished):

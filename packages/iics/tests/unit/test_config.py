@@ -140,6 +140,10 @@ def test_published_figures_stand_in_the_matrix():
             ),
             "legacy_small_cameras belongs to variant fixed",
         ),
+        (
+            lambda: IICSConfig(inter=InterConfig(clusters=10)),
+            "inter.clusters=10, .* holds 16 different clusters; use at least 16",
+        ),
     ],
 )
 def test_refuses(build, message):

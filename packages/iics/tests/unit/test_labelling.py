@@ -103,7 +103,7 @@ def test_features_do_not_depend_on_what_a_continued_run_may_change(images, model
 
 def test_all_images_are_clustered_by_what_all_heads_say(images, model, run, monkeypatch):
     labeller, stage = Labeller(run, CONFIG, images, samples_of(images)), Stage(model, CONFIG)
-    stage.begin(INTRA, labeller(model, stage, INTRA))
+    stage.begin(INTRA, labeller(model, stage, INTRA), num_images=len(CAMERAS))
     given = {}
     original = labelling.inter_camera_labels
 
@@ -132,11 +132,17 @@ def test_no_quality_is_told_without_identities(pids, images, model, run):
 
 
 def test_too_few_clusters_are_refused(images, model, run):
-    config = replace(CONFIG, inter=replace(CONFIG.inter, clusters=3))
+    config = replace(CONFIG, variant="threshold", inter=replace(CONFIG.inter, share=0.9))
     labeller, stage = Labeller(run, config, images, samples_of(images)), Stage(model, config)
-    stage.begin(INTRA, labeller(model, stage, INTRA))
-    with pytest.raises(ConfigError, match=r"form 3 cluster.*holds 4 different"):
+    stage.begin(INTRA, labeller(model, stage, INTRA), num_images=len(CAMERAS))
+    with pytest.raises(ConfigError, match=r"form \d+ cluster.*holds 4 different.*smaller"):
         labeller(model, stage, INTER)
+
+
+def test_a_single_camera_is_warned_of(images, run, caplog):
+    samples = [replace(sample, camid=0) for sample in samples_of(images)]
+    Labeller(run, CONFIG, images, samples)
+    assert "all training images are of one camera" in caplog.text
 
 
 def test_cameras_without_images_are_refused(images, run):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from reid_core.errors import CheckpointError
 from reid_iics.config import IICSConfig, InterConfig
 from reid_iics.cycle import Place
 from reid_iics.model import IICS
@@ -47,7 +48,7 @@ def train(stage, model):
 )
 def test_a_stage_returns_from_its_state(model, place, parts, lr):
     stage = Stage(model, CONFIG)
-    stage.begin(place, parts)
+    stage.begin(place, parts, num_images=9)
     assert [group["lr"] for group in stage.optimizer.param_groups] == pytest.approx([lr / 10, lr])
     train(stage, model)
     state = stage.state_dict()
@@ -59,6 +60,9 @@ def test_a_stage_returns_from_its_state(model, place, parts, lr):
         assert (part.num_clusters, part.camid) == (expected.num_clusters, expected.camid)
         assert np.array_equal(part.labels, expected.labels)
         assert np.array_equal(part.images, expected.images)
+    found.require_images(9)
+    with pytest.raises(CheckpointError, match="labels of 9 training images, and 8 can be read"):
+        found.require_images(8)
     for name, value in state["heads"].items():
         assert torch.equal(found.heads.state_dict()[name], value), name
     moments = state["optimizer"]["state"]
@@ -70,10 +74,10 @@ def test_a_stage_returns_from_its_state(model, place, parts, lr):
 
 def test_nothing_is_carried_over_to_the_next_stage(model):
     stage = Stage(model, CONFIG)
-    stage.begin(Place(0, "intra", 0, False), [labels(3, 0), labels(2, 1)])
+    stage.begin(Place(0, "intra", 0, False), [labels(3, 0), labels(2, 1)], num_images=9)
     train(stage, model)
     heads = stage.heads
-    stage.begin(Place(0, "inter", 2, False), [labels(5)])
+    stage.begin(Place(0, "inter", 2, False), [labels(5)], num_images=9)
     assert stage.heads is not heads
     assert [len(head[1].weight) for head in stage.heads] == [5]
     assert not stage.optimizer.state_dict()["state"]

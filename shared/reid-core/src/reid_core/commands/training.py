@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import nn
 
@@ -143,7 +143,7 @@ def open_training_data(
     require_trainable(dataset, clothes=clothes, identities=identities)
     require_same_data(run, dataset)
     if run.is_main:
-        say(f"{title} on {describe_dataset(dataset)}")
+        say(f"{title} on {describe_dataset(dataset, identities=identities)}")
         device = describe_device(run.device)
         say(f"preset {run.origin['preset']}, {device}, run folder {run.folder}")
     return dataset
@@ -364,6 +364,7 @@ def leave_results(
         facts={
             "preset": preset,
             "weights": "last epoch" if config.select == "last" else kept,
+            **_describe_best(best_on_test, config),
             "device": describe_device(run.device),
             "training": f"{seconds:,.0f} s in {config.epochs} epochs",
         },
@@ -384,3 +385,13 @@ def leave_results(
     files += publish(run.folder, method, outcome)
     for path in files:
         say(f"wrote {path}")
+
+
+def _describe_best(best: Mapping[str, Any], config: TrainingSettings) -> dict[str, str]:
+    """Return the best evaluation on the test set for the report, beside that of the last epoch."""
+    if config.select == "best" or not best["results"]:
+        return {}
+    return {
+        "best on the TEST set": f"rank-1 {best['rank1']:.1%} after epoch {best['epoch'] + 1}, "
+        "for comparison only"
+    }

@@ -132,6 +132,10 @@ PARTS = {
 }
 
 
+# Those that hold most are also run with a limit that is just enough.
+KEPT = ("train", "evaluate")
+
+
 @pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize("name", PARTS)
@@ -144,8 +148,9 @@ def test_a_limit_is_refused_by_figure_or_kept(run, commands, name, tmp_path):
     assert "Traceback" not in message
     assert listing(tmp_path) == []
     assert listing(cache) == before
-    limit, done = accepted(run, *commands[name], limit=figure(message) + 10)
-    assert 200 < done.peak <= limit
+    if name in KEPT:
+        limit, done = accepted(run, *commands[name], limit=figure(message) + 10)
+        assert 200 < done.peak <= limit
 
 
 @pytest.mark.slow

@@ -21,12 +21,17 @@ nox.options.sessions = ["lint", "typecheck", "imports", "tests"]
 
 ROOT = Path(__file__).parent
 CORE = Path("shared/reid-core")
-METHODS = ("aim", "cssc", "agw")
+METHODS = ("aim", "cssc", "agw", "iics")
 PACKAGES = {"core": CORE, **{name: Path("packages", name) for name in METHODS}}
 WORKSPACE = nox.project.load_toml("pyproject.toml")
 SOURCES = [f"{path.as_posix()}/src" for path in PACKAGES.values()]
-DATASETS = ("ltcc", "prcc", "celeb", "sysu", "regdb", "llcm")
-MEASUREMENTS = ("evaluation", "reranking")
+DATASETS = (
+    *("ltcc", "prcc", "celeb", "sysu", "regdb", "llcm"),
+    *("market1501", "dukemtmc", "msmt17"),
+)
+MEASUREMENTS = ("evaluation", "reranking", "clustering")
+# A short training, for methods that do not count epochs.
+SHORT = {"iics": ("--cycles", "1")}
 
 
 def group(name: str) -> list[str]:
@@ -120,7 +125,8 @@ def wheel(session: nox.Session, package: str) -> None:
     shutil.rmtree(run, ignore_errors=True)
     session.run(f"{package}-train", "--help", silent=True)
     args = ("--data", "synthetic", "--preset", "demo", "--data.synthetic-size", "tiny")
-    session.run(f"{package}-train", *args, "--epochs", "1", "--out", str(run))
+    short = SHORT.get(package, ("--epochs", "1"))
+    session.run(f"{package}-train", *args, *short, "--out", str(run))
 
 
 @nox.session(python=False, tags=["dist"], default=False)

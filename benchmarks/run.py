@@ -116,7 +116,7 @@ def choose_trials(
 
 def explain_missing_data(dataset: str) -> int:
     """Say where to get the data set, where to put it and how to run without it."""
-    print(f"This benchmark needs the images of {dataset.upper()}, which only its authors give out.")
+    print(f"This benchmark needs the images of {dataset.upper()}, which are not ours to give out.")
     print("ROOT is any folder of your choice:\n", flush=True)
     subprocess.run(["reid-data", "list", dataset], check=True)
     print(f"Then:        nox -s benchmark-{dataset} -- --data ROOT")
@@ -137,7 +137,7 @@ def run_cell(
     preset = options.preset or ("demo" if synthetic else row["preset"])
     kind = "synthetic" if synthetic else "real"
     suffix = "" if trial is None else f"-trial{trial}"
-    folder = options.out / f"{dataset}-{kind}" / f"{method}-{preset}-seed{seed}{suffix}"
+    folder = options.out / f"{dataset}-{kind}" / f"{name_row(row)}-{preset}-seed{seed}{suffix}"
     results = folder / "results.json"
     if not results.is_file():
         command = training_command(row)
@@ -146,14 +146,28 @@ def run_cell(
         else:
             command += ["--data", options.data, "--seed", str(seed)]
             command += ["--dataset", dataset, "--preset", preset, "--out", str(folder)]
+            command += row.get("flags", [])
             command += [] if trial is None else ["--data.trial", str(trial)]
         print(f"$ {shlex.join([*command, *options.overrides])}", flush=True)
         if subprocess.run([*command, *options.overrides]).returncode:
             print(f"{method} failed; see the message above", file=sys.stderr)
             return None
     record: Record = json.loads(results.read_text(encoding="utf-8"))
-    cell = {"method": method, "dataset": dataset, "preset": preset, "seed": seed, "trial": trial}
+    cell = {
+        "method": method,
+        "row": name_row(row),
+        "dataset": dataset,
+        "preset": preset,
+        "seed": seed,
+        "trial": trial,
+    }
     return {**cell, **record}
+
+
+def name_row(row: Mapping[str, Any]) -> str:
+    """Return what tells a row from the others of its data set: the method, or its own name."""
+    name: str = row.get("name", row["method"])
+    return name
 
 
 def training_command(row: Mapping[str, Any]) -> list[str]:
@@ -175,12 +189,12 @@ def print_table(
     for name in ("method", "protocol", "rank-1", "mAP", "published rank-1", "published mAP"):
         table.add_column(name, justify="left" if name in ("method", "protocol") else "right")
     for row in rows:
-        found = [record for record in records if record["method"] == row["method"]]
+        found = [record for record in records if record["row"] == name_row(row)]
         for protocol in dataset["protocols"]:
             published = row.get("published", {}).get(protocol)
             scores = [record["results"][protocol] for record in found]
             table.add_row(
-                row["method"],
+                name_row(row),
                 protocol,
                 *(spread([score[name] for score in scores]) for name in SHOWN),
                 *("-" if published is None else f"{published[name]:.1f}" for name in SHOWN),

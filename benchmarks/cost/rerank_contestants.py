@@ -12,7 +12,7 @@ from reid_core.evaluation import rank_scores
 from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.evaluation.reranking.reranked import rerank
 
-__all__ = ["CONTESTANTS"]
+__all__ = ["CONTESTANTS", "dense_encodings"]
 
 # Rows that the reference sorts or averages at once.
 ROWS = 256
@@ -45,18 +45,24 @@ def dense_distances(problem: Problem) -> Scores:
     distances += 2
     np.fill_diagonal(distances, 0)
     distances /= distances.max(axis=1, keepdims=True)
-    nearest = _nearest(distances, CONFIG.k1 + 1)
-    weights = _encodings(distances, nearest)
-    if CONFIG.k2 > 1:
-        averaged = np.empty_like(weights)
-        for start in range(0, len(weights), ROWS):
-            rows = slice(start, start + ROWS)
-            averaged[rows] = weights[nearest[rows, : CONFIG.k2]].mean(axis=1)
-        weights = averaged
+    weights = dense_encodings(distances)
     final = distances[:num_queries, num_queries:].copy()
     final *= CONFIG.lambda_value
     final += (1 - CONFIG.lambda_value) * _jaccard_distances(weights, num_queries)
     return final
+
+
+def dense_encodings(distances: Scores) -> Scores:
+    """Return the averaged weights of the expanded reciprocal neighbours, (N, N); rows sum to 1."""
+    nearest = _nearest(distances, CONFIG.k1 + 1)
+    weights = _encodings(distances, nearest)
+    if CONFIG.k2 == 1:
+        return weights
+    averaged = np.empty_like(weights)
+    for start in range(0, len(weights), ROWS):
+        rows = slice(start, start + ROWS)
+        averaged[rows] = weights[nearest[rows, : CONFIG.k2]].mean(axis=1)
+    return averaged
 
 
 def _nearest(distances: Scores, count: int) -> Integers:

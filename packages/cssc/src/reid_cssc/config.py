@@ -161,6 +161,10 @@ DATASETS = (
     "vcclothes",
     "vcclothes_sc",
     "vcclothes_cc",
+    "market1501",
+    "dukemtmc",
+    "msmt17",
+    "msmt17_trainval",
     "folder",
     "csv",
 )

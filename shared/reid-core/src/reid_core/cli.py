@@ -154,7 +154,7 @@ def parse_train(
         if preset not in presets:
             raise ConfigError(f"--preset {preset!r} is unknown; choose from {', '.join(presets)}")
         if dataset is None:
-            dataset = preset if preset in datasets else ""
+            dataset = _dataset_of(preset, datasets)
         if not dataset:
             dataset = datasets[0] if wants_help or root is None else find_dataset(root)
         default = presets[preset](dataset)
@@ -231,6 +231,11 @@ def _take(args: list[str], flag: str) -> str | None:
 
 def _peek(args: Sequence[str], flag: str) -> str | None:
     return _take(list(args), flag)
+
+
+def _dataset_of(preset: str, datasets: Sequence[str]) -> str:
+    """Return the data set that a preset is named after, ``ltcc`` or ``ltcc-...``; "" for none."""
+    return next((name for name in datasets if preset == name or preset.startswith(f"{name}-")), "")
 
 
 def _is_run(resume: str | None) -> bool:

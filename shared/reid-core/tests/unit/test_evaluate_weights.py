@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def run(networks, tmp_path):
             flip="none",
         )
 
-    def start(weights: Path | str, data: Path, **options):
+    def start(weights: Path | str, data: Path, method=TOY, **options):
         out = tmp_path / f"out-{next(numbers)}"
         arguments = EvaluateArguments(
             weights=Path(weights),
@@ -95,10 +96,19 @@ def run(networks, tmp_path):
             queries=2,
             **options,
         )
-        evaluate_weights(load, arguments, TOY, command="toy-eval")
+        evaluate_weights(load, arguments, method, command="toy-eval")
         return json.loads((out / "results.json").read_text(encoding="utf-8")), out
 
     return start
+
+
+def test_the_card_of_the_weights_may_choose_the_published_figures(run, regdb, weights):
+    def info(card):
+        figures = {"rank1": card["trial"] / 10, "mAP": 0.5}
+        return replace(TOY, published={DIRECTIONS[0]: figures})
+
+    found, _ = run(weights / "net-3.json", regdb, method=info)
+    assert found["published"] == {DIRECTIONS[0]: {"rank1": 0.3, "mAP": 0.5}}
 
 
 def test_a_network_per_trial_is_the_mean_over_the_trials(run, regdb, weights, capsys):

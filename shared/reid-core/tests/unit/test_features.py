@@ -63,6 +63,23 @@ def expected_features(network, images, *modalities, flip="sum"):
     return unit(total[flip]).float()
 
 
+@pytest.mark.parametrize("flip", ["sum", "none"])
+def test_features_may_keep_their_length(flip):
+    network, images = Network().train(), images_of(11)
+    options = {"num_images": 11, "flip": flip}
+    features = extract_features(network.embed, batches_of(images), normalize=False, **options)
+    expected = extract_features(network.embed, batches_of(images), **options)
+    assert torch.equal(l2_normalize(features), expected)
+    assert (features.norm(dim=1) - 1).abs().min() > 1e-3
+
+
+def test_the_mean_is_of_features_of_length_one():
+    with pytest.raises(ValueError, match="normalize=True"):
+        extract_features(
+            Network().embed, batches_of(images_of(4)), num_images=4, flip="mean", normalize=False
+        )
+
+
 @pytest.mark.parametrize("flip", ["sum", "mean", "none"])
 @pytest.mark.parametrize("count", [1, 4, 11])
 def test_equals_the_definition(count, flip):

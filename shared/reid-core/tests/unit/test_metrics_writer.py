@@ -83,6 +83,20 @@ def test_tensorboard_tags(tmp_path):
     assert [(event.step, event.value) for event in events.Scalars("train/loss_id")] == [(1, 1.5)]
 
 
+def test_tensorboard_keeps_what_was_saved_inside_an_epoch(tmp_path):
+    """A checkpoint inside epoch 1 holds a record of it already (``Run.log``, ``Run.save``)."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = tmp_path / "metrics.jsonl"
+    clusters = {"kind": "clusters", "epoch": 1, "number": 7}
+    size = write(path, train(0, a=1), clusters)
+    write(path, train(1, a=2), keep=size)
+    write(path, train(1, a=3), keep=size, num_epochs=1)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("clusters/number")] == [(2, 7)]
+    assert [(event.step, event.value) for event in events.Scalars("train/a")] == [(1, 1), (2, 3)]
+
+
 def test_refused_record_leaves_whole_lines(tmp_path):
     path = tmp_path / "metrics.jsonl"
     writer = MetricsWriter(path)

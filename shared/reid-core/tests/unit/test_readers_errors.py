@@ -309,9 +309,7 @@ CASES = [
         ConfigError,
         ("data set 'lttc' is unknown", "did you mean 'ltcc'", "folder, csv"),
     ),
-    Case(
-        "unlike any name", "market", empty_folder, ConfigError, ("'market' is unknown; known are",)
-    ),
+    Case("unlike any name", "cuhk", empty_folder, ConfigError, ("'cuhk' is unknown; known are",)),
     Case(
         "folder: does not exist",
         "folder",
@@ -416,9 +414,9 @@ def test_finding_a_data_set_explains_itself(tmp_path: Path) -> None:
         find_dataset(tmp_path)
     with pytest.raises(DatasetNotFoundError, match=r"there is no .*nope; give the folder"):
         find_dataset(tmp_path / "nope")
-    (tmp_path / "x.zip").touch()
-    with pytest.raises(DatasetNotFoundError, match=r"is a file, but no \.csv table"):
-        find_dataset(tmp_path / "x.zip")
+    (tmp_path / "x.tar").touch()
+    with pytest.raises(DatasetNotFoundError, match=r"is a file, but no \.csv table or \.zip"):
+        find_dataset(tmp_path / "x.tar")
     write_miniature("ltcc", tmp_path / "some")
     with pytest.raises(DatasetNotFoundError, match=r"one level too high: .*some holds ltcc"):
         find_dataset(tmp_path)

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from reid_core.errors import ConfigError
 from reid_core.models import BackboneName, ResNet, detect_backbone
@@ -63,6 +64,40 @@ def test_stride_one_changes_layer4_only():
     assert trunk.layer4[0].conv2.stride == trunk.layer4[0].downsample[0].stride == (1, 1)
     assert trunk.layer3[0].conv2.stride == trunk.layer3[0].downsample[0].stride == (2, 2)
     assert trunk.layer4[0].conv2.dilation == (1, 1)
+
+
+class Marked(nn.Module):
+    """What takes a batch norm's place; it keeps the one it was made from."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x):
+        return self.norm(x)
+
+
+@pytest.mark.parametrize("name", ["resnet10", "resnet50"])
+def test_other_norms_in_chosen_stages(name, tmp_path):
+    start = ResNet(name)
+    for parameter in start.parameters():
+        parameter.data.uniform_(0.5, 1.5)
+    path = tmp_path / "start.pth"
+    torch.save(start.state_dict(), path)
+    trunk = ResNet(name, weights=path, norms={"layer2": Marked, "layer4": Marked})
+    for part, module in trunk.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            chosen = part.startswith(("layer2.", "layer4."))
+            assert chosen == part.endswith(".norm"), part
+    assert [type(part) for part in trunk.layer4[0].downsample] == [nn.Conv2d, Marked]
+    # Made after loading, so they see the start weights, and in the place of what they replace.
+    expected, found = start.state_dict(), trunk.state_dict()
+    assert [key.replace(".norm.", ".") for key in found] == list(expected)
+    for value, other in zip(expected.values(), found.values(), strict=True):
+        assert torch.equal(value, other)
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(trunk.eval()(images), start.eval()(images))
 
 
 def test_gradient_reaches_the_stem():

@@ -293,6 +293,24 @@ def test_draws_before_the_epochs_do_not_matter(tmp_path, uninterrupted):
     assert_same(states, uninterrupted.states)
 
 
+def test_work_before_the_first_batch_is_saved(tmp_path, uninterrupted):
+    def work(run, epoch):
+        if run.position.step == 0 and (epoch != 1 or not run.resumed):
+            run.log("work", epoch, {"value": 2 * epoch})
+            run.save()
+
+    with pytest.raises(Stopped):
+        recipe.train(tmp_path, on_step=stop_at((1, 0)), before_batches=work)
+    checkpoint = read_checkpoint(tmp_path / "last.pt")
+    assert (checkpoint.epoch, checkpoint.step) == (1, 0)
+    assert checkpoint.metrics_bytes == (tmp_path / "metrics.jsonl").stat().st_size
+    assert_same(recipe.train(tmp_path, resume=True, before_batches=work), uninterrupted.states)
+    records = read_records(tmp_path)
+    found = [record for record in records if record["kind"] == "work"]
+    assert found == [{"kind": "work", "epoch": epoch, "value": 2 * epoch} for epoch in range(3)]
+    assert [record for record in records if record not in found] == uninterrupted.records
+
+
 def test_finished_run_resumes_to_its_end(tmp_path, uninterrupted):
     recipe.train(tmp_path)
     assert_same(recipe.train(tmp_path, resume=True), uninterrupted.states)

@@ -87,6 +87,7 @@ def train(
     terms=lambda epoch, step: {},
     loader: ToyLoader | None = None,
     before_epochs=lambda: None,
+    before_batches=lambda run, epoch: None,
     **changes,
 ) -> dict:
     """Train with two optimisers and every generator; return all final states."""
@@ -110,6 +111,7 @@ def train(
         before_epochs()
         for epoch in run.epochs(epochs, first=first):
             loader.set_epoch(epoch)
+            before_batches(run, epoch)
             for batch in run.batches(loader):
                 step = run.position.step
                 on_step(epoch, step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -142,6 +142,7 @@ def plan_training(
     batch_size: int,
     moments: int,
     crop_scale: float | None,
+    add_parts: Callable[[MemoryPlan], None] = lambda plan: None,
 ) -> Places:
     """Decide where images are kept, and refuse a run that needs more memory than it may have.
 
@@ -155,6 +156,7 @@ def plan_training(
         batch_size: Images per training batch.
         moments: Numbers that the optimisers keep of each parameter: Adam 2, SGD with momentum 1.
         crop_scale: Enlarged copies that are kept of the training images, as in ``open_images``.
+        add_parts: Adds what only this method needs.
 
     Raises:
         MemoryLimitError: With every part that was counted. Of a device other than the CPU only
@@ -162,6 +164,7 @@ def plan_training(
     """
     plan = open_plan("training", limit, run.device, run.world)
     _add_training(plan, network, (batch_size, 3, data.height, data.width), moments, run)
+    add_parts(plan)
     test = add_evaluation(
         plan, network, dataset.splits, protocols, data, device=run.device, world=run.world
     )

@@ -40,7 +40,7 @@ class Method(Generic[C]):
         recipe: Where ``recipe.train`` is, as ``package.module:name``; imported when it is needed,
             as are the others.
         loader: Where ``load_network`` is.
-        info: Where the ``MethodInfo`` is.
+        info: Where the ``MethodInfo`` is, or a function from a weights file's card to it.
         official_export: Where the writer of the official layout is.
     """
 

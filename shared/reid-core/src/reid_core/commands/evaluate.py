@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,7 @@ class _Evaluated:
 def evaluate_weights(
     load: Callable[[Path], LoadedNetwork],
     arguments: EvaluateArguments,
-    method: MethodInfo,
+    method: MethodInfo | Callable[[Mapping[str, Any]], MethodInfo],
     *,
     command: str,
 ) -> None:
@@ -76,7 +76,8 @@ def evaluate_weights(
     Args:
         load: The method's ``load_network``.
         arguments: Weights, data, protocols, output.
-        method: The method that they belong to.
+        method: The method that they belong to; a function of the weights' card where the published
+            figures depend on how they were trained.
         command: Command line, for the report.
 
     Raises:
@@ -94,8 +95,11 @@ def evaluate_weights(
         open_plan(_WORK, arguments.memory_limit, device, world)  # refuses what cannot be at all
         networks = _load(load, arguments, name, world)
         prepared = prepare(next(networks))
+        info = method
+        if not isinstance(info, MethodInfo):
+            info = info(prepared.network.loaded.card)
         # A folder that is taken is found now, not after an hour of embedding.
-        with results_folder(arguments.out, f"{method.name}-eval-{name}", world) as folder:
+        with results_folder(arguments.out, f"{info.name}-eval-{name}", world) as folder:
             evaluated = [_evaluate(prepared, device, world)]
             del prepared  # its images
             for network in networks:
@@ -120,7 +124,7 @@ def evaluate_weights(
                 bootstrap=_bootstrap(arguments),
             )
             queries = arguments.queries
-            for path in publish(folder, method, outcome, queries=queries, query_tables=True):
+            for path in publish(folder, info, outcome, queries=queries, query_tables=True):
                 say(f"wrote {path}")
 
 

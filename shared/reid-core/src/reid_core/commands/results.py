@@ -174,13 +174,19 @@ def print_evaluation(label: str, evaluation: Evaluation) -> None:
             )
 
 
-def describe_dataset(dataset: ReIDDataset) -> str:
-    """Describe a data set in a few words: name, whether synthetic, training images and people."""
+def describe_dataset(dataset: ReIDDataset, *, identities: bool = True) -> str:
+    """Describe a data set in a few words: name, whether synthetic, training images and people.
+
+    Args:
+        dataset: The data set.
+        identities: Whether identities are looked at; otherwise cameras are counted.
+    """
     kind = "synthetic " if dataset.synthetic else ""
-    return (
-        f"{kind}{dataset.name.upper()}: {len(dataset.train):,} training images of "
-        f"{dataset.num_pids:,} people"
-    )
+    text = f"{kind}{dataset.name.upper()}: {len(dataset.train):,} training images"
+    if identities:
+        return f"{text} of {dataset.num_pids:,} people"
+    count = len({sample.camid for sample in dataset.train})
+    return f"{text} of {count:,} camera{'' if count == 1 else 's'}"
 
 
 def describe_device(device: torch.device) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import nn
 
@@ -24,9 +24,10 @@ from reid_core.commands.results import (
 )
 from reid_core.commands.same_data import require_same_data
 from reid_core.commands.trials import has_trials
-from reid_core.config import to_dict
+from reid_core.config import DataConfig, RunConfig, to_dict
 from reid_core.data.augment import BatchAugment
 from reid_core.data.augment_config import AugmentConfig
+from reid_core.data.cache import ImageCache
 from reid_core.data.fingerprint import fingerprint
 from reid_core.data.loader import EpochSampler, TrainLoader
 from reid_core.data.opening import open_dataset, open_images
@@ -39,18 +40,67 @@ from reid_core.engine.weights import WEIGHTS_NAME, Weights, save_weights
 from reid_core.errors import ConfigError
 from reid_core.evaluation.evaluator import Evaluation, Evaluator
 from reid_core.evaluation.protocols.lookup import choose_protocols
+from reid_core.memory import MemoryPlan
 from reid_core.report import read_metrics
 from reid_core.training_config import TrainingConfig
 
 __all__ = [
+    "DecodedImages",
     "TrainingImages",
+    "TrainingSettings",
     "evaluate_epoch",
     "leave_results",
     "next_epoch",
+    "open_decoded_images",
     "open_images_of_training",
     "open_training_data",
     "require_epochs_left",
 ]
+
+
+class TrainingSettings(Protocol):
+    """What these functions read of a method's configuration; ``TrainingConfig`` has it all.
+
+    A method that does not train in batches of identities has a configuration of its own.
+    """
+
+    @property
+    def data(self) -> DataConfig:
+        """Which images."""
+
+    @property
+    def augment(self) -> AugmentConfig:
+        """How training images are varied."""
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of the whole run."""
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Protocols to evaluate."""
+
+    @property
+    def select(self) -> Literal["last", "best"]:
+        """Weights to keep."""
+
+    @property
+    def run(self) -> RunConfig:
+        """Where and how."""
+
+
+class DecodedImages(NamedTuple):
+    """Decoded images.
+
+    Attributes:
+        evaluator: Of the test images.
+        images: Pixels of the training images.
+        samples: The training images, in the order of the pixels; damaged ones left out.
+    """
+
+    evaluator: Evaluator
+    images: ImageCache
+    samples: Sequence[Sample]
 
 
 class TrainingImages(NamedTuple):
@@ -66,7 +116,12 @@ class TrainingImages(NamedTuple):
 
 
 def open_training_data(
-    run: Run, config: TrainingConfig, *, title: str, clothes: bool = False
+    run: Run,
+    config: TrainingSettings,
+    *,
+    title: str,
+    clothes: bool = False,
+    identities: bool = True,
 ) -> ReIDDataset:
     """Read the data set of a run, generated first where that is asked for, and say what it is.
 
@@ -75,6 +130,7 @@ def open_training_data(
         config: Its settings.
         title: Name of the method, for people.
         clothes: The method needs outfit labels.
+        identities: The method needs identities.
 
     Raises:
         ReIDError: When the data cannot be used, are not those that the run was started on, or the
@@ -84,10 +140,10 @@ def open_training_data(
     show = partial(progress_bar, enabled=run.is_main)
     with run.main_first(), show("drawing synthetic people") as progress:
         dataset = open_dataset(config.data, progress)
-    require_trainable(dataset, clothes=clothes)
+    require_trainable(dataset, clothes=clothes, identities=identities)
     require_same_data(run, dataset)
     if run.is_main:
-        say(f"{title} on {describe_dataset(dataset)}")
+        say(f"{title} on {describe_dataset(dataset, identities=identities)}")
         device = describe_device(run.device)
         say(f"preset {run.origin['preset']}, {device}, run folder {run.folder}")
     return dataset
@@ -100,6 +156,49 @@ def open_images_of_training(
     network: nn.Module,
     sampler: Callable[[Sequence[Sample]], EpochSampler],
 ) -> TrainingImages:
+    """Decode all images once, and make the loader of the training images.
+
+    Args:
+        run: The run.
+        config: Its settings.
+        dataset: The data set.
+        network: The networks in training mode, with ``embed``; they may be on the meta device.
+        sampler: From the training images to their order in each epoch.
+
+    Raises:
+        ReIDError: As ``open_decoded_images``.
+    """
+    opened = open_decoded_images(
+        run,
+        config,
+        dataset,
+        network,
+        batch_size=config.batch_size,
+        moments=num_moments(config.optim),
+    )
+    loader = TrainLoader(
+        opened.images,
+        opened.samples,
+        sampler(opened.samples),
+        BatchAugment(config.augment, config.data.height, config.data.width),
+        batch_size=config.batch_size,
+        device=run.device,
+        seed=config.run.seed,
+        rank=run.rank,
+    )
+    return TrainingImages(opened.evaluator, loader)
+
+
+def open_decoded_images(
+    run: Run,
+    config: TrainingSettings,
+    dataset: ReIDDataset,
+    network: nn.Module,
+    *,
+    batch_size: int,
+    moments: int,
+    add_parts: Callable[[MemoryPlan], None] = lambda plan: None,
+) -> DecodedImages:
     """Decode all images once, the test images first, so that bad ones are found before training.
 
     All of the data set's splits are needed at the end; a run that would fail there fails here.
@@ -109,7 +208,9 @@ def open_images_of_training(
         config: Its settings.
         dataset: The data set.
         network: The networks in training mode, with ``embed``; they may be on the meta device.
-        sampler: From the training images to their order in each epoch.
+        batch_size: Images of the largest training batch.
+        moments: Numbers that the optimisers keep of each parameter.
+        add_parts: Adds what only this method needs in memory.
 
     Raises:
         ProtocolError: When a protocol cannot be used.
@@ -127,9 +228,10 @@ def open_images_of_training(
         protocols,
         config.data,
         limit=config.run.memory_limit,
-        batch_size=config.batch_size,
-        moments=num_moments(config.optim),
+        batch_size=batch_size,
+        moments=moments,
         crop_scale=scale,
+        add_parts=add_parts,
     )
     evaluator = Evaluator(
         dataset,
@@ -152,18 +254,7 @@ def open_images_of_training(
             num_processes=run.world_size,
             progress=progress,
         )
-    samples = images.select(dataset.train)
-    loader = TrainLoader(
-        images,
-        samples,
-        sampler(samples),
-        BatchAugment(augment, config.data.height, config.data.width),
-        batch_size=config.batch_size,
-        device=run.device,
-        seed=config.run.seed,
-        rank=run.rank,
-    )
-    return TrainingImages(evaluator, loader)
+    return DecodedImages(evaluator, images, images.select(dataset.train))
 
 
 def _crop_scale(augment: AugmentConfig) -> float | None:
@@ -171,7 +262,9 @@ def _crop_scale(augment: AugmentConfig) -> float | None:
     return augment.crop_scale if augment.crop_prob else None
 
 
-def evaluate_epoch(run: Run, evaluator: Evaluator, network: nn.Module, epoch: int) -> Evaluation:
+def evaluate_epoch(
+    run: Run, evaluator: Evaluator, network: nn.Module, epoch: int, *, label: str = ""
+) -> Evaluation:
     """Evaluate a network in training, log the figures and print them.
 
     Args:
@@ -179,11 +272,12 @@ def evaluate_epoch(run: Run, evaluator: Evaluator, network: nn.Module, epoch: in
         evaluator: From ``open_images_of_training``.
         network: Module with ``embed``.
         epoch: Epoch just finished, from 0; -1 before training.
+        label: What it is called on the console; by default after the epoch.
     """
     found = evaluator(network)
     run.log_evaluation(epoch, found.summary())
     if run.is_main:
-        print_evaluation("untrained" if epoch < 0 else f"epoch {epoch + 1}", found)
+        print_evaluation(label or ("untrained" if epoch < 0 else f"epoch {epoch + 1}"), found)
     return found
 
 
@@ -228,7 +322,7 @@ def next_epoch(source: Path, finished: int | None, epochs: int, *, evaluate: str
 def leave_results(
     run: Run,
     method: MethodInfo,
-    config: TrainingConfig,
+    config: TrainingSettings,
     dataset: ReIDDataset,
     evaluation: Evaluation,
     weights: Weights,
@@ -270,6 +364,7 @@ def leave_results(
         facts={
             "preset": preset,
             "weights": "last epoch" if config.select == "last" else kept,
+            **_describe_best(best_on_test, config),
             "device": describe_device(run.device),
             "training": f"{seconds:,.0f} s in {config.epochs} epochs",
         },
@@ -290,3 +385,13 @@ def leave_results(
     files += publish(run.folder, method, outcome)
     for path in files:
         say(f"wrote {path}")
+
+
+def _describe_best(best: Mapping[str, Any], config: TrainingSettings) -> dict[str, str]:
+    """Return the best evaluation on the test set for the report, beside that of the last epoch."""
+    if config.select == "best" or not best["results"]:
+        return {}
+    return {
+        "best on the TEST set": f"rank-1 {best['rank1']:.1%} after epoch {best['epoch'] + 1}, "
+        "for comparison only"
+    }

@@ -11,6 +11,7 @@ import numpy as np
 import PIL
 from PIL import features
 
+from reid_core.data.archives import stamp
 from reid_core.data.array_rows import stored_file
 from reid_core.data.augment_draws import enlarged_size
 from reid_core.data.images import Interpolation, Pixels, read_image, resize_image, to_planar
@@ -84,9 +85,8 @@ def content_key(spec: CacheSpec, paths: Sequence[Path]) -> str:
     digest.update(repr((spec, decoder)).encode())
     for path in paths:
         try:
-            status = stored_file(path).stat()
-            stamp = (status.st_size, status.st_mtime_ns)
+            found = stamp(stored_file(path))
         except OSError:
-            stamp = (-1, -1)
-        digest.update(f"{path.absolute()}\0{stamp}\n".encode("utf-8", "surrogateescape"))
+            found = (-1, -1)
+        digest.update(f"{path.absolute()}\0{found}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

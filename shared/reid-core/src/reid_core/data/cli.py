@@ -96,7 +96,8 @@ def synthesize_data(
     """Write synthetic people in the layout of a data set.
 
     Args:
-        layout: Data set whose layout is written: ltcc, prcc, last, celeb, sysu, regdb or llcm.
+        layout: Data set whose layout is written: ltcc, prcc, last, celeb, sysu, regdb, llcm,
+            market1501, dukemtmc or msmt17.
         directory: Folder in which the data set's own folder is made.
         seed: Seed; the same seed gives the same images.
         size: How many people and images.
@@ -182,7 +183,7 @@ def _describe(info: DatasetInfo, protocols: str) -> str:
     )
     trials = f" and so on, {info.num_trials} trials" if info.num_trials > 1 else ""
     fields = {
-        "folder": f"ROOT/{info.folder}",
+        "folder": f"ROOT/{' or '.join((info.folder, *info.archives))}",
         "images": sizes + trials,
         "protocols": protocols,
         "from": info.source.removeprefix("from "),

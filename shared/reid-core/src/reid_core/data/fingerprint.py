@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from reid_core.data.archives import stamp
 from reid_core.data.array_rows import stored_file
 from reid_core.data.sample import ReIDDataset, Sample
 
@@ -16,8 +17,8 @@ def fingerprint(dataset: ReIDDataset) -> str:
 
     Hashed (SHA-256) are, for each sample in sorted order: split, path below the data set's folder,
     file size, pid, camid, clothes_id and, of infrared images, the modality. Where the folder lies
-    does not matter, nor the order of the samples; file contents are represented by their size, so
-    it takes seconds, not minutes.
+    does not matter (an archive counts as the folder that it holds), nor the order of the samples;
+    file contents are represented by their size, so it takes seconds, not minutes.
     """
     lines = sorted(
         f"{split}\t{_name(sample.path, dataset.root)}\t{_size(sample.path)}\t"
@@ -43,6 +44,6 @@ def _name(path: Path, root: Path) -> str:
 def _size(path: Path) -> int:
     """Return the size in bytes; -1 where the file is gone (reading it says what is wrong)."""
     try:
-        return stored_file(path).stat().st_size
+        return stamp(stored_file(path))[0]
     except OSError:
         return -1

@@ -8,6 +8,7 @@ height and width in pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from reid_core.config import Interpolation
+from reid_core.data.archives import read_file, read_member, split_member
 from reid_core.data.array_rows import map_array, split_row
 from reid_core.errors import DatasetError, ImageFileError
 
@@ -42,8 +44,8 @@ def read_image(path: Path) -> Image.Image:
     """Read an image file and convert it to RGB; orientation tags are ignored, alpha is dropped.
 
     Args:
-        path: File in any format that Pillow decodes, or a row of an array of images
-            (``array_rows.row_path``).
+        path: File in any format that Pillow decodes, also in an archive (``archives``), or a row
+            of an array of images (``array_rows.row_path``).
 
     Returns:
         The decoded image, mode RGB.
@@ -52,11 +54,11 @@ def read_image(path: Path) -> Image.Image:
         ImageFileError: The file is missing, empty, unreadable, truncated or not an image; the
             message names the file and the reason. The file is tried once.
     """
-    row = split_row(path)
+    row, member = split_row(path), split_member(path)
     try:
         if row is not None:
             return Image.fromarray(map_array(row[0])[row[1]])
-        with Image.open(path) as image:
+        with Image.open(path if member is None else BytesIO(read_member(*member))) as image:
             return image.convert("RGB")
     except MemoryError:
         raise
@@ -73,13 +75,12 @@ def _reason(path: Path, error: Exception) -> str:
         return "this is a folder"
     if isinstance(error, PermissionError):
         return "no permission to read it"
-    if isinstance(error, DatasetError):  # of an array
+    if isinstance(error, DatasetError):  # of an array or an archive
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
         return f"too many pixels ({error})"
     if isinstance(error, UnidentifiedImageError):
-        with path.open("rb") as file:
-            start = file.read(8)
+        start = read_file(path)[:8]
         if not start:
             return "the file is empty (0 bytes)"
         return f"not an image in a known format (it starts with {start!r})"

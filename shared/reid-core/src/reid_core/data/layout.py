@@ -31,6 +31,9 @@ class DatasetInfo:
         name: What ``--dataset`` takes, e.g. ``ltcc``.
         title: What people call it, e.g. ``LTCC``.
         folder: Name of its own folder as its authors ship it, e.g. ``LTCC_ReID``.
+        other_folders: Names that it has in other releases and copies.
+        archives: Names of the zip files in which its authors ship it; read in place where there is
+            no folder.
         layout: Tree of that folder, one entry per line, as error messages show it.
         required: Folders and files below ``folder`` without which it cannot be read; ``a or b``
             where either will do.
@@ -58,6 +61,8 @@ class DatasetInfo:
     counts: Mapping[str, SplitCount]
     source: str
     paper: str
+    other_folders: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
     camera_label: CameraLabel = "camera"
     clothes_label: Literal["all", "train", "none"] = "all"
     num_trials: int = 1
@@ -66,4 +71,6 @@ class DatasetInfo:
     def tree(self) -> str:
         """The expected tree below ROOT, ready to print."""
         lines = [f"ROOT/{self.folder}/", *(f"  {line}" for line in self.layout.splitlines())]
+        if self.archives:
+            lines.append(f"or ROOT/{' or '.join(self.archives)}, which is read in place")
         return "\n".join(lines)

@@ -2,17 +2,18 @@
 
 The folder that a user names may be the data set's own folder or the one that contains it. The
 data set's own folder is recognised by what it holds, so it may have been renamed when it is named
-directly.
+directly. A zip file in which its authors ship it does as well as a folder.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from reid_core.data import archives
 from reid_core.data.layout import DatasetInfo
 from reid_core.errors import DatasetError, DatasetNotFoundError
 
@@ -35,10 +36,10 @@ def has_layout(folder: Path, info: DatasetInfo) -> bool:
 
 
 def locate_dataset(root: Path, info: DatasetInfo, known: Iterable[DatasetInfo] = ()) -> Path:
-    """Return the data set's own folder.
+    """Return the data set's own folder, which may lie in an archive (see ``archives``).
 
     Args:
-        root: The folder the user named: the data set's own folder or its parent.
+        root: The folder the user named: the data set's own folder or its parent; or an archive.
         info: The data set that is wanted.
         known: All data sets, for naming the one that is there instead.
 
@@ -46,11 +47,12 @@ def locate_dataset(root: Path, info: DatasetInfo, known: Iterable[DatasetInfo] =
         DatasetNotFoundError: Naming the folder searched, what was found there, what is missing, the
             expected tree, where to get the data, and the right folder where it is one level off.
     """
-    if has_layout(root, info):
-        return root
-    child = _child(root, info)
-    if child is not None and has_layout(child, info):
-        return child
+    candidates = []
+    for folder in _candidates(root, info):
+        if has_layout(folder, info):
+            return folder
+        candidates.append(folder)
+    child = candidates[1] if len(candidates) > 1 else None
     raise DatasetNotFoundError(_not_found(root, child, info, known))
 
 
@@ -62,17 +64,20 @@ def find_layouts(root: Path, known: Iterable[DatasetInfo]) -> list[str]:
     """
     found = []
     for info in known:
-        child = _child(root, info)
-        folders = [root] if child is None else [root, child]
-        if any(has_layout(folder, info) and _probe(folder, info) for folder in folders):
-            found.append(info.name)
+        # An archive that is still being copied must not hide what else there is.
+        with suppress(DatasetError):
+            folders = _candidates(root, info)
+            if any(has_layout(folder, info) and _probe(folder, info) for folder in folders):
+                found.append(info.name)
     return found
 
 
 def find_named(root: Path, known: Iterable[DatasetInfo]) -> list[str]:
     """Return the names of the data sets whose folder's name is found, whatever is in the folder."""
     return [
-        info.name for info in known if root.name == info.folder or _child(root, info) is not None
+        info.name
+        for info in known
+        if root.name in (info.folder, *info.other_folders) or len([*_candidates(root, info)]) > 1
     ]
 
 
@@ -99,8 +104,8 @@ def list_names(folder: Path) -> list[str]:
     """
     try:
         return sorted(
-            f"{entry.name}/" if entry.is_dir() else entry.name
-            for entry in folder.iterdir()
+            f"{entry.name}/" if entry.is_folder else entry.name
+            for entry in archives.list_entries(folder)
             if not entry.name.startswith(".")
         )
     except OSError as error:
@@ -110,30 +115,54 @@ def list_names(folder: Path) -> list[str]:
         ) from error
 
 
-def _child(root: Path, info: DatasetInfo) -> Path | None:
-    """Return ``root``'s entry called like the data set; other capitals count if nothing else."""
-    exact = root / info.folder
-    if exact.is_dir():
+def _candidates(root: Path, info: DatasetInfo) -> Iterator[Path]:
+    """Yield where the data set's own folder may be, likeliest first: ``root`` and below it.
+
+    Archives come last and are not looked into before: where a folder is there, a damaged archive
+    beside it, or one that asks for a password, does not matter.
+    """
+    if not _may_hold(root, info):
+        return
+    yield root
+    yield from _children(root, info)
+    for name in info.archives:
+        archive = root / name
+        if archives.is_archive(archive):
+            yield archive
+            yield from _children(archive, info)
+
+
+def _may_hold(root: Path, info: DatasetInfo) -> bool:
+    """Tell whether a path can be looked into: of an archive only where the data set comes so."""
+    return bool(info.archives) or archives.split_member(root) is None
+
+
+def _children(root: Path, info: DatasetInfo) -> list[Path]:
+    """Return ``root``'s folders called like the data set; other capitals count if nothing else."""
+    names = (info.folder, *info.other_folders)
+    exact = [root / name for name in names if archives.is_folder(root / name)]
+    if exact:
         return exact
-    wanted = info.folder.lower()
-    alike = [folder for folder in _subfolders(root) if folder.name.lower() == wanted]
-    return alike[0] if len(alike) == 1 else None
+    wanted = [name.lower() for name in names]
+    alike = [folder for folder in _subfolders(root) if folder.name.lower() in wanted]
+    return alike if len(alike) == 1 else []
 
 
 def _probe(folder: Path, info: DatasetInfo) -> bool:
     below, pattern = info.probe
     try:
-        names = [entry.name for entry in islice((folder / below).iterdir(), _ENTRIES_PROBED)]
+        entries = archives.list_entries(folder / below)
     except OSError:
         return False
-    return any(re.match(pattern, name) for name in names)
+    return any(re.match(pattern, entry.name) for entry in entries[:_ENTRIES_PROBED])
 
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_dir())
+        entries = archives.list_entries(folder)
     except OSError:
         return []
+    return sorted(folder / entry.name for entry in entries if entry.is_folder)
 
 
 def _not_found(
@@ -153,13 +182,15 @@ def _not_found(
 
 
 def _searched(root: Path, child: Path | None, info: DatasetInfo) -> str:
-    if not root.exists():
+    if not archives.exists(root):
         parent = next((folder for folder in root.absolute().parents if folder.is_dir()), None)
         nearest = (
             "" if parent is None else f" Above it, {parent} exists; {describe_folder(parent)}."
         )
         return f"The folder does not exist.{nearest}"
-    if not root.is_dir():
+    if not _may_hold(root, info):
+        return "That is a file; unpack it and give the folder that holds the data set."
+    if not archives.is_folder(root):
         return "That is a file; give the folder that holds the data set."
     if child is not None:
         lacks = ", ".join(_absent(child, info))
@@ -171,17 +202,16 @@ def _searched(root: Path, child: Path | None, info: DatasetInfo) -> str:
 
 
 def _absent(folder: Path, info: DatasetInfo) -> list[str]:
-    # os.path.exists, unlike Path.exists, takes a folder without permission for absent.
     return [
         entry
         for entry in info.required
-        if not any(os.path.exists(folder / choice) for choice in entry.split(" or "))
+        if not any(archives.exists(folder / choice) for choice in entry.split(" or "))
     ]
 
 
 def _hints(root: Path, info: DatasetInfo, known: Iterable[DatasetInfo]) -> Sequence[str]:
     """Return sentences on where the data set is instead, if that can be seen nearby."""
-    if not root.is_dir():
+    if not _may_hold(root, info) or not archives.is_folder(root):
         return ()
     hints = []
     absolute = root.absolute()
@@ -189,9 +219,8 @@ def _hints(root: Path, info: DatasetInfo, known: Iterable[DatasetInfo]) -> Seque
     if above is not None:
         hints.append(f"You are inside the data set (too low): give {above} instead.")
     for folder in _subfolders(root):
-        below = _child(folder, info)
-        inside = folder if has_layout(folder, info) else below
-        if inside is not None and has_layout(inside, info):
+        inside = next((at for at in _candidates(folder, info) if has_layout(at, info)), None)
+        if inside is not None and _probe(inside, info):
             hints.append(f"You are one level too high: give {inside} instead.")
             break
     names = sorted(set(find_layouts(root, known)) - {info.name})

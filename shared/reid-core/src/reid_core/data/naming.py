@@ -8,11 +8,23 @@ from reid_core.errors import ConfigError
 
 __all__ = ["SYNTHETIC_LAYOUTS", "LayoutName", "check_layout", "is_synthetic", "name_dataset"]
 
-LayoutName = Literal["ltcc", "prcc", "last", "celeb", "sysu", "regdb", "llcm"]
+LayoutName = Literal[
+    "ltcc",
+    "prcc",
+    "last",
+    "celeb",
+    "sysu",
+    "regdb",
+    "llcm",
+    "market1501",
+    "dukemtmc",
+    "msmt17",
+]
 
 SYNTHETIC_LAYOUTS: tuple[LayoutName, ...] = (
     *("ltcc", "prcc", "last", "celeb"),
     *("sysu", "regdb", "llcm"),
+    *("market1501", "dukemtmc", "msmt17"),
 )
 """Data sets whose layout the generator writes."""
 

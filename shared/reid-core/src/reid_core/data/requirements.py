@@ -8,22 +8,25 @@ from reid_core.errors import DatasetError
 __all__ = ["require_trainable"]
 
 
-def require_trainable(dataset: ReIDDataset, *, clothes: bool = False) -> None:
-    """Refuse a data set that identity losses cannot learn from.
+def require_trainable(
+    dataset: ReIDDataset, *, clothes: bool = False, identities: bool = True
+) -> None:
+    """Refuse a data set that a method cannot learn from.
 
     Args:
         dataset: The data set.
         clothes: The method also needs outfit labels, at least two outfits.
+        identities: The method needs identities, at least two.
 
     Raises:
-        DatasetError: When there is no training split, fewer than two identities, or (where asked
-            for) images without outfit labels or fewer than two outfits.
+        DatasetError: When there is no training split, or (where they are needed) fewer than two
+            identities, images without outfit labels or fewer than two outfits.
     """
     where = f"{dataset.name} in {dataset.root}"
     if not dataset.train:
         present = ", ".join(dataset.splits) or "none"
         raise DatasetError(f"{where} has no training images (splits present: {present})")
-    if dataset.num_pids < 2:
+    if identities and dataset.num_pids < 2:
         raise DatasetError(
             f"{where} has {dataset.num_pids} identity in its training split; "
             "telling people apart can only be learnt from two or more"

@@ -80,6 +80,8 @@ class MetricsWriter:
             # Events of epochs that are logged again would be shown twice.
             purge_step = (num_epochs + 1 if keep else 0) if existed else None
             self._events = SummaryWriter(str(path.parent), purge_step=purge_step)
+            if purge_step:
+                self._show_again(path.read_bytes(), num_epochs)
         except OSError as error:
             raise output_error(path, error) from error
 
@@ -99,14 +101,25 @@ class MetricsWriter:
             written = 0
             while written < len(line):
                 written += self._file.write(line[written:])
-            for name, value in _numbers(plain):
-                self._events.add_scalar(name, value, plain["epoch"] + 1)
+            self._show(plain)
             self._events.flush()
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(end)
                 self._file.seek(end)
             raise output_error(self._path, error) from error
+
+    def _show(self, plain: Mapping[str, Any]) -> None:
+        for name, value in _numbers(plain):
+            self._events.add_scalar(name, value, plain["epoch"] + 1)
+
+    def _show_again(self, lines: bytes, num_epochs: int) -> None:
+        """Add events of an epoch that the checkpoint lies in: they were hidden with those after."""
+        for line in lines.splitlines():
+            with suppress(ValueError):  # a file that was shortened ends anywhere
+                record = json.loads(line)
+                if record["epoch"] >= num_epochs:
+                    self._show(record)
 
     def sync(self) -> int:
         """Force the records to the disk and return the size of ``metrics.jsonl`` in bytes."""

@@ -306,7 +306,26 @@ class Run:
             epoch: Epoch just finished, from 0; -1 before training.
             results: Plain values, e.g. protocol to scores.
         """
-        self._log({"kind": "eval", "epoch": epoch, "results": results})
+        self.log("eval", epoch, {"results": results})
+
+    def log(self, kind: str, epoch: int, values: Mapping[str, Any]) -> None:
+        """Add a record of another kind to ``metrics.jsonl`` and TensorBoard.
+
+        Args:
+            kind: What it is of, e.g. ``clusters``; not ``train``, which is written by ``batches``.
+            epoch: Epoch that it belongs to, from 0.
+            values: Plain values; mappings may be nested.
+        """
+        self._log({"kind": kind, "epoch": epoch, **values})
+
+    def save(self) -> None:
+        """Save the state now, before the first batch of an epoch.
+
+        For recipes whose epoch begins with long work that is tracked (pseudo labels): a run that is
+        killed after it goes on without doing it again. Every process calls this.
+        """
+        assert self._position.step == 0, "inside an epoch the state is saved by batches()"
+        self._save()
 
     def _modules(self) -> list[nn.Module]:
         return [item for item in self._tracked.values() if isinstance(item, nn.Module)]

@@ -81,6 +81,7 @@ def extract_features(
     *,
     num_images: int,
     flip: FlipTest = "sum",
+    normalize: bool = True,
     progress: Progress | None = None,
 ) -> Tensor:
     """Embed a list of images.
@@ -98,6 +99,8 @@ def extract_features(
         batches: The images; one batch at a time is held.
         num_images: N.
         flip: What becomes of the mirror image, see ``FlipTest``.
+        normalize: Scale features to length 1; otherwise (not with ``mean``) they stay as f has
+            them, f(x) + f(mirrored x) for ``sum``.
         progress: Called after every batch with the images of this process, done and (about) in
             all.
 
@@ -109,15 +112,20 @@ def extract_features(
     Raises:
         ReIDError: No image was embedded, f does not return one row per image, or a cross-modal
             network is not told the modality of the images.
+        ValueError: ``mean`` without ``normalize``: it is of features of length 1.
         PeerError: Another process has stopped.
     """
+    if flip == "mean" and not normalize:
+        raise ValueError("flip='mean' averages features of length 1; it needs normalize=True")
     num_own = -(-num_images // len(gather_objects(None)))
     own_rows: list[Indices] = []
     num_done = 0
     result = torch.empty(0, 0)
     with _evaluation_mode(embed), torch.inference_mode():
         for batch in batches:
-            features = _unit_features(embed, batch, flip)
+            features = _features(embed, batch, flip)
+            if normalize:
+                features = _normalize(features)
             if not own_rows:
                 result = _unfilled(num_images, features.shape[1:])
             result[torch.from_numpy(batch.indices)] = features
@@ -176,8 +184,8 @@ def extract_split_features(
     return features
 
 
-def _unit_features(embed: Embed, batch: ImageBatch, flip: FlipTest) -> Tensor:
-    """Return the features (n, D) or (n, F, D) of a batch's images, of length 1."""
+def _features(embed: Embed, batch: ImageBatch, flip: FlipTest) -> Tensor:
+    """Return the features (n, D) or (n, F, D) of a batch's images, not yet of length 1."""
     modalities: tuple[Tensor, ...] = ()
     if is_cross_modal(_module_of(embed)):
         if batch.infrared is None:
@@ -189,12 +197,12 @@ def _unit_features(embed: Embed, batch: ImageBatch, flip: FlipTest) -> Tensor:
     count = len(batch.indices)
     features = _embed(embed, batch.images, *modalities)
     if flip == "none":
-        return _normalize(features[:count])
+        return features[:count]
     mirrored = _embed(embed, batch.images.flip(3), *modalities)
     if flip == "mean":
         features, mirrored = _normalize(features), _normalize(mirrored)
     features += mirrored
-    return _normalize(features[:count])
+    return features[:count]
 
 
 def _embed(embed: Embed, images: Tensor, *modalities: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Legend: B batch, C channels, H W height and width of the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
@@ -17,9 +17,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from reid_core.errors import ConfigError
 from reid_core.models.pretrained import load_backbone
 
-__all__ = ["BackboneName", "ResNet", "ResNetTrunk", "detect_backbone"]
+__all__ = ["BackboneName", "ResNet", "ResNetTrunk", "StageName", "detect_backbone"]
 
 BackboneName = Literal["resnet10", "resnet18", "resnet34", "resnet50"]
+StageName = Literal["layer1", "layer2", "layer3", "layer4"]
 
 
 class _Architecture(NamedTuple):
@@ -50,6 +51,8 @@ class ResNetTrunk(tvm.ResNet):  # type: ignore[misc]  # torchvision is not typed
             ECCV 2018), 2 is torchvision's. No dilation; the weights are the same.
         weights: ``none`` (random, He initialisation), ``imagenet`` (torchvision IMAGENET1K_V1,
             downloaded once) or a file: a state dict as .safetensors or written by ``torch.save``.
+        norms: Stages whose batch norms are replaced, each with a function from a batch norm, which
+            has its start weights, to what is put in its place under the same name.
 
     Raises:
         ConfigError: When the name or the stride is unknown, or there are no ImageNet weights for
@@ -63,6 +66,7 @@ class ResNetTrunk(tvm.ResNet):  # type: ignore[misc]  # torchvision is not typed
         *,
         last_stride: Literal[1, 2] = 1,
         weights: str | Path = "none",
+        norms: Mapping[StageName, Callable[[nn.BatchNorm2d], nn.Module]] | None = None,
     ) -> None:
         if name not in _ARCHITECTURES:
             raise ConfigError(
@@ -79,6 +83,8 @@ class ResNetTrunk(tvm.ResNet):  # type: ignore[misc]  # torchvision is not typed
                 if isinstance(layer, nn.Conv2d):
                     layer.stride = (1, 1)
         load_backbone(self, weights, name=name, imagenet=imagenet)
+        for stage, convert in (norms or {}).items():
+            _replace_batchnorms(self.get_submodule(stage), convert)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Return the feature map, after ReLU.
@@ -101,6 +107,14 @@ class ResNet(ResNetTrunk):
     def forward(self, images: Tensor) -> Tensor:
         """Return the feature map; see ``ResNetTrunk.feature_map``."""
         return self.feature_map(images)
+
+
+def _replace_batchnorms(module: nn.Module, convert: Callable[[nn.BatchNorm2d], nn.Module]) -> None:
+    for name, part in module.named_children():
+        if isinstance(part, nn.BatchNorm2d):
+            setattr(module, name, convert(part))
+        else:
+            _replace_batchnorms(part, convert)
 
 
 def detect_backbone(keys: Iterable[str]) -> BackboneName | None:

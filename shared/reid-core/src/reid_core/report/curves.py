@@ -13,7 +13,7 @@ from reid_core.report.charts import Series, histogram, line_chart
 from reid_core.report.markup import escape, group_by, heading, percent, protocol_anchor
 from reid_core.report.records import APDistribution, CmcCurve, Report, ResultRow
 
-__all__ = ["evaluation_section", "training_section"]
+__all__ = ["evaluation_section", "figure", "training_section"]
 
 _NOT_SERIES = frozenset({"kind", "epoch", "step"})
 _CMC_TICKS = (1, 5, 10, 15, 20, 30, 40, 50)
@@ -118,7 +118,8 @@ def _small_chart(name: str, values: Mapping[float, float]) -> str:
     return f"<figure><figcaption>{caption}</figcaption>{chart}</figure>"
 
 
-def _figure(title: str, lines: Sequence[Series], chart: str) -> str:
+def figure(title: str, lines: Sequence[Series], chart: str) -> str:
+    """Return a chart with its title and a legend of its lines."""
     legend = "".join(
         f'<span class="key"><i class="{"" if line.markers else "line-key "}{line.style}"></i>'
         f"{escape(line.name)}</span>"
@@ -155,7 +156,7 @@ def _epoch_chart(
     ]
     label = f"{protocol}: {', '.join(words)}"
     chart = line_chart(lines, label=label, x_label="epoch", percent=True)
-    return _figure("Rank-1 and mAP by epoch", lines, chart)
+    return figure("Rank-1 and mAP by epoch", lines, chart)
 
 
 def _cmc_chart(
@@ -181,7 +182,7 @@ def _cmc_chart(
                 lines.append(Series("published", "published", points, markers=True))
     label = f"{protocol}, cumulative matching characteristic: {', '.join(words)}"
     chart = line_chart(lines, label=label, x_label="rank", percent=True, x_ticks=_CMC_TICKS)
-    return _figure("Right match within k ranks (CMC)", lines, chart)
+    return figure("Right match within k ranks (CMC)", lines, chart)
 
 
 def _ap_chart(protocol: str, spreads: Sequence[APDistribution]) -> str:
@@ -193,4 +194,4 @@ def _ap_chart(protocol: str, spreads: Sequence[APDistribution]) -> str:
     label = f"{protocol}, share of queries by average precision: {', '.join(words)}"
     chart = histogram(series, label=label, x_label="average precision (%)")
     keys = [Series(name, style, ()) for name, style, _ in series]
-    return _figure("Queries by average precision", keys, chart)
+    return figure("Queries by average precision", keys, chart)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.files import atomic_file, output_error
+from reid_core.report.clusters import clusters_section
 from reid_core.report.curves import evaluation_section, training_section
 from reid_core.report.markup import escape, heading, protocol_anchor
 from reid_core.report.ranked import MARK_SYMBOLS, ranked_section
@@ -30,6 +31,7 @@ def render_report(report: Report) -> str:
     sections = {
         "results": ("Results", results_section(report.rows, synthetic=report.synthetic)),
         "training": ("Training", training_section(report.metrics, synthetic=report.synthetic)),
+        "clusters": ("Clusters", clusters_section(report.metrics, synthetic=report.synthetic)),
         "evaluation": ("Evaluation", evaluation_section(report)),
         "ranked": (
             "Ranked lists",

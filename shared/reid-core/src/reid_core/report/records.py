@@ -179,9 +179,9 @@ class Report:
         facts: Label to text: date, preset, duration, device, versions. Shown in this order.
         rows: The results table; rows of one protocol are grouped in the order given.
         metrics: Records of ``metrics.jsonl`` (see ``read_metrics``): ``kind`` is ``train`` (numbers
-            of one epoch, by name) or ``eval`` (``results``: protocol to ``rank1`` and ``mAP``,
-            in [0, 1]); ``epoch`` counts from 0, and -1 is the state before the first. The page
-            counts finished epochs.
+            of one epoch, by name), ``eval`` (``results``: protocol to ``rank1`` and ``mAP``, in
+            [0, 1]) or ``clusters`` (of one ``cycle``, see ``clusters_section``); ``epoch`` counts
+            from 0, and -1 is the state before the first. The page counts finished epochs.
         curves: CMC curves.
         distributions: Average precision per query.
         ranked: Ranked lists, grouped by protocol and reason in the order given.

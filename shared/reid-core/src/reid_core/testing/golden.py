@@ -89,9 +89,11 @@ def fill(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
     return _random_state(name).normal(0, 1, tuple(shape)).astype(np.float32)
 
 
-def fill_uniform(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Return the golden values called ``name`` that are uniform in [0, 1): float32, C order."""
-    return _random_state(name).uniform(0, 1, tuple(shape)).astype(np.float32)
+def fill_uniform(
+    name: str, shape: Sequence[int], low: float = 0, high: float = 1
+) -> npt.NDArray[np.float32]:
+    """Return golden values called ``name`` that are uniform in [low, high): float32, C order."""
+    return _random_state(name).uniform(low, high, tuple(shape)).astype(np.float32)
 
 
 def fill_images(

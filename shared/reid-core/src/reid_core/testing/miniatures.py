@@ -112,6 +112,37 @@ MINIATURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "LLCM/test_nir/cam1/0002/0002_c01_s000001_f000001_nir.jpg",
             "LLCM/test_nir/cam2/0010/0010_c02_s000001_f000001_nir.jpg",
         ),
+        "market1501": (
+            "Market-1501-v15.09.15/bounding_box_train/0002_c1s1_000451_03.jpg",
+            "Market-1501-v15.09.15/bounding_box_train/0002_c2s1_000301_01.jpg",
+            "Market-1501-v15.09.15/bounding_box_train/0010_c6s3_077427_01.jpg",
+            "Market-1501-v15.09.15/query/0001_c1s1_001051_00.jpg",
+            "Market-1501-v15.09.15/query/0003_c3s6_015971_00.jpg",
+            "Market-1501-v15.09.15/bounding_box_test/-1_c1s1_000401_03.jpg",
+            "Market-1501-v15.09.15/bounding_box_test/0000_c4s6_000810_02.jpg",
+            "Market-1501-v15.09.15/bounding_box_test/0001_c2s1_000301_00.jpg",
+            "Market-1501-v15.09.15/bounding_box_test/0003_c4s6_015641_01.jpg",
+        ),
+        "dukemtmc": (
+            "DukeMTMC-reID/bounding_box_train/0001_c2_f0046182.jpg",
+            "DukeMTMC-reID/bounding_box_train/0001_c5_f0046302.jpg",
+            "DukeMTMC-reID/bounding_box_train/0020_c8_f0109334.jpg",
+            "DukeMTMC-reID/query/0005_c2_f0046985.jpg",
+            "DukeMTMC-reID/query/0033_c6_f0045755.jpg",
+            "DukeMTMC-reID/bounding_box_test/0005_c1_f0044158.jpg",
+            "DukeMTMC-reID/bounding_box_test/0033_c4_f0051521.jpg",
+            "DukeMTMC-reID/bounding_box_test/4999_c7_f0222222.jpg",
+        ),
+        "msmt17": (
+            "MSMT17_V2/mask_train_v2/0000/0000_000_01_0303morning_0008_0.jpg",
+            "MSMT17_V2/mask_train_v2/0000/0000_001_12_0303morning_0010_1_ex.jpg",
+            "MSMT17_V2/mask_train_v2/0003/0003_000_15_0113noon_0444_0.jpg",
+            "MSMT17_V2/mask_train_v2/0003/0003_001_02_0113noon_0500_0.jpg",
+            "MSMT17_V2/mask_test_v2/0000/0000_000_04_0302afternoon_0870_1.jpg",
+            "MSMT17_V2/mask_test_v2/0000/0000_010_09_0302afternoon_0870_0.jpg",
+            "MSMT17_V2/mask_test_v2/0002/0002_005_03_0114morning_0000_1_ex.jpg",
+            "MSMT17_V2/mask_test_v2/0002/0002_007_14_0114morning_0000_1.jpg",
+        ),
         "folder": (
             "train/1/c1_001.jpg",
             "train/2/c2_001.jpg",
@@ -161,6 +192,22 @@ MINIATURE_LISTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "nir/0003/0003_c04_s000001_f000001_nir.jpg 1\n"
             ),
             "LLCM/idx/test_id.txt": "10,2\n",
+        },
+        "msmt17": {
+            "MSMT17_V2/list_train.txt": (
+                "0003/0003_000_15_0113noon_0444_0.jpg 3\n"
+                "0000/0000_000_01_0303morning_0008_0.jpg 0\n"
+                "0003/0003_001_02_0113noon_0500_0.jpg 3\n"
+            ),
+            "MSMT17_V2/list_val.txt": "0000/0000_001_12_0303morning_0010_1_ex.jpg 0\n",
+            "MSMT17_V2/list_query.txt": (
+                "0000/0000_010_09_0302afternoon_0870_0.jpg 0\n"
+                "0002/0002_007_14_0114morning_0000_1.jpg 2\n"
+            ),
+            "MSMT17_V2/list_gallery.txt": (
+                "0000/0000_000_04_0302afternoon_0870_1.jpg 0\n"
+                "0002/0002_005_03_0114morning_0000_1_ex.jpg 2\n"
+            ),
         },
     }
 )

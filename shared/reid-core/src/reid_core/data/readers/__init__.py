@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from reid_core.data import archives
 from reid_core.data.layout import SYNTHETIC_MARKER, DatasetInfo, SplitCount
 from reid_core.data.locate import (
     describe_folder,
@@ -25,11 +26,19 @@ from reid_core.data.readers.celeb import CELEB, read_celeb
 from reid_core.data.readers.counts import CountDifference, compare_counts, count_split
 from reid_core.data.readers.csv_table import CSV_LAYOUT, read_csv
 from reid_core.data.readers.deepchange import DEEPCHANGE, read_deepchange
+from reid_core.data.readers.dukemtmc import DUKEMTMC, read_dukemtmc
 from reid_core.data.readers.folder import FOLDER_LAYOUT, has_folder_layout, read_folder
 from reid_core.data.readers.last import LAST, read_last
 from reid_core.data.readers.listing import Listing
 from reid_core.data.readers.llcm import LLCM, read_llcm
 from reid_core.data.readers.ltcc import LTCC, read_ltcc
+from reid_core.data.readers.market1501 import MARKET1501, read_market1501
+from reid_core.data.readers.msmt17 import (
+    MSMT17,
+    MSMT17_TRAINVAL,
+    read_msmt17,
+    read_msmt17_trainval,
+)
 from reid_core.data.readers.prcc import PRCC, read_prcc
 from reid_core.data.readers.regdb import REGDB, read_regdb
 from reid_core.data.readers.sysu import SYSU, read_sysu
@@ -96,6 +105,10 @@ READERS: Mapping[str, Reader] = MappingProxyType(
             Reader(SYSU, read_sysu, takes_arrays=True),
             Reader(REGDB, read_regdb),
             Reader(LLCM, read_llcm),
+            Reader(MARKET1501, read_market1501),
+            Reader(DUKEMTMC, read_dukemtmc),
+            Reader(MSMT17, read_msmt17),
+            Reader(MSMT17_TRAINVAL, read_msmt17_trainval),
         )
     }
 )
@@ -103,8 +116,11 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 DATASET_NAMES: tuple[str, ...] = (*READERS, "folder", "csv")
 """Everything that ``load_dataset`` and ``--dataset`` accept."""
 
-# What may be found in a folder unasked; the modes of VC-Clothes share one layout.
-_LAYOUTS = (LTCC, PRCC, LAST, VC_CLOTHES, DEEPCHANGE, CELEB, SYSU, REGDB, LLCM)
+# What may be found in a folder unasked; the modes of VC-Clothes and of MSMT17 share one layout.
+_LAYOUTS = (
+    *(LTCC, PRCC, LAST, VC_CLOTHES, DEEPCHANGE, CELEB, SYSU, REGDB, LLCM),
+    *(MARKET1501, DUKEMTMC, MSMT17),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +145,8 @@ def load_dataset(
 
     Args:
         name: One of ``DATASET_NAMES``.
-        root: The data set's own folder or its parent; for ``folder`` the folder that holds the
-            splits; for ``csv`` the table.
+        root: The data set's own folder or its parent, or the zip file in which its authors ship it
+            (read in place); for ``folder`` the folder that holds the splits; for ``csv`` the table.
         skip_misnamed: Leave image files without labels in their names out (a note counts them)
             instead of refusing the data set.
         prefer_arrays: Take SYSU-MM01's training images from the official pre-processed arrays even
@@ -174,7 +190,7 @@ def read_dataset(
         info = READERS[name].info
         listing = Listing(locate_dataset(root, info, _LAYOUTS), prefer_arrays=prefer_arrays)
         splits = READERS[name].read(listing)
-        synthetic = (listing.folder / SYNTHETIC_MARKER).is_file()
+        synthetic = archives.exists(listing.folder / SYNTHETIC_MARKER)
         differences = () if synthetic else compare_counts(info, splits)
         dataset = ReIDDataset(name=name, root=listing.folder, splits=splits, synthetic=synthetic)
     _refuse(dataset, listing, skip_misnamed)
@@ -192,10 +208,11 @@ def detect_datasets(root: str | Path) -> list[str]:
     """Return the names of the data sets found at ``root`` or directly below it.
 
     ``csv`` stands for a table, ``folder`` for folders of people in ``train``, ``query`` or
-    ``gallery`` (only where no published layout fits). The modes of VC-Clothes count as one.
+    ``gallery`` (only where no published layout fits). The modes of VC-Clothes count as one, as do
+    those of MSMT17.
     """
     root = Path(root).expanduser()
-    if root.is_file():
+    if root.is_file() and not archives.is_archive(root):
         return ["csv"] if root.suffix.lower() == ".csv" else []
     return find_layouts(root, _LAYOUTS) or (["folder"] if has_folder_layout(root) else [])
 
@@ -216,9 +233,9 @@ def find_dataset(root: str | Path) -> str:
         raise ConfigError(f"{place} holds {', '.join(found)}; choose one with --dataset NAME")
     if not place.exists():
         raise DatasetNotFoundError(f"there is no {place}; give the folder of a data set")
-    if place.is_file():
+    if place.is_file() and not archives.is_archive(place):
         raise DatasetNotFoundError(
-            f"{place} is a file, but no .csv table; give a folder or a table"
+            f"{place} is a file, but no .csv table or .zip archive; give a folder or one of these"
         )
     folders = ", ".join(info.folder for info in _LAYOUTS)
     raise DatasetNotFoundError(

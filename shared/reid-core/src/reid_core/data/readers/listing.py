@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from reid_core.data import archives
 from reid_core.data.locate import describe_folder
 from reid_core.errors import DatasetError
 
@@ -91,7 +92,7 @@ def list_images(folder: Path, *, depth: int) -> list[str]:
         DatasetError: When a folder cannot be listed.
     """
     try:
-        return sorted(_walk(str(folder), "", depth))
+        return sorted(_walk(folder, "", depth))
     except OSError as error:
         raise DatasetError(
             f"cannot list the folder {error.filename or folder}: {error.strerror}; check that it "
@@ -99,13 +100,12 @@ def list_images(folder: Path, *, depth: int) -> list[str]:
         ) from error
 
 
-def _walk(folder: str, prefix: str, depth: int) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if depth == 0:
-                if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-                    yield prefix + entry.name
-            elif entry.is_dir():
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", depth - 1)
+def _walk(folder: Path, prefix: str, depth: int) -> Iterator[str]:
+    for name, is_folder in archives.list_entries(folder):
+        if name.startswith("."):
+            continue
+        if depth == 0:
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield prefix + name
+        elif is_folder:
+            yield from _walk(folder / name, f"{prefix}{name}/", depth - 1)

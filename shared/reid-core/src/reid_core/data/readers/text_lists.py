@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from reid_core.data import archives
 from reid_core.errors import DatasetError
 
 __all__ = ["ImageLists", "ListedImage", "read_ids", "read_lines", "refuse_missing"]
@@ -25,10 +25,15 @@ class ImageLists:
     """Reads lists of ``<path below the folder> <identity>`` lines.
 
     What one list names is remembered: ten lists of the same images cost little more than one.
+
+    Args:
+        folder: Folder that holds the lists.
+        images: Folder below it that the paths in the lists start from.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, images: str = "") -> None:
+        self._tables = folder
+        self._folder = folder / images
         # The names in each folder, and the path of each image of a list; None where it is missing.
         self._names: dict[Path, frozenset[str]] = {}
         self._paths: dict[str, Path | None] = {}
@@ -37,13 +42,13 @@ class ImageLists:
         """Return the images of one list, in its order.
 
         Args:
-            below: List file below the data set's own folder.
+            below: List file below the folder that holds the lists.
 
         Raises:
             DatasetError: When the list cannot be read or is empty, a line makes no sense, or an
                 image is not there.
         """
-        table = self._folder / below
+        table = self._tables / below
         images, missing = [], []
         for number, line in enumerate(read_lines(table), 1):
             if not line.strip():
@@ -75,7 +80,8 @@ class ImageLists:
     def _list(self, folder: Path) -> frozenset[str]:
         if folder not in self._names:
             try:
-                self._names[folder] = frozenset(os.listdir(folder))
+                entries = archives.list_entries(folder)
+                self._names[folder] = frozenset(entry.name for entry in entries)
             except OSError:
                 self._names[folder] = frozenset()
         return self._names[folder]
@@ -134,7 +140,7 @@ def read_lines(table: Path) -> list[str]:
         DatasetError: When it cannot be read or is no text file.
     """
     try:
-        return table.read_text(encoding="utf-8").splitlines()
+        return archives.read_file(table).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise DatasetError(f"cannot read the list {table}: {reason}") from error

@@ -3,9 +3,10 @@
 A `Person` keeps their body, skin, hair, face and gait through every `Outfit`; outfits are shared
 between people and mislead; a `Camera` adds background, light, colours and blur. `render` turns one
 of each and a `Pose` into an image with a body-part mask and a face box. `synthesize` writes whole
-data sets in the layout of LTCC, PRCC, LaST, Celeb-reID, SYSU-MM01, RegDB or LLCM, for a first run,
-tests and experiments without gated data; the last three also show people in the near infrared or
-by their warmth. What is made here says nothing about real people.
+data sets in the layout of LTCC, PRCC, LaST, Celeb-reID, SYSU-MM01, RegDB, LLCM, Market-1501,
+DukeMTMC-reID or MSMT17, for a first run, tests and experiments without gated data. SYSU-MM01, RegDB
+and LLCM also show people in the near infrared or by their warmth; in the last three clothes stay,
+and cameras change everything else. What is made here says nothing about real people.
 
     rng = np.random.default_rng(0)
     person, camera = draw_person(rng), draw_camera(rng)

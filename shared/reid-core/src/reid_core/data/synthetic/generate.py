@@ -47,7 +47,8 @@ def synthesize(
     data set as generated. A complete one made from the same recipe is reused.
 
     Args:
-        layout: ``ltcc``, ``prcc``, ``last``, ``celeb``, ``sysu``, ``regdb`` or ``llcm``.
+        layout: ``ltcc``, ``prcc``, ``last``, ``celeb``, ``sysu``, ``regdb``, ``llcm``,
+            ``market1501``, ``dukemtmc`` or ``msmt17``.
         root: Folder that is to hold the data set's own folder; made if missing.
         seed: Seed of everything, >= 0. The same seed gives the same bytes, whatever the number of
             workers, with the same versions of NumPy and Pillow.

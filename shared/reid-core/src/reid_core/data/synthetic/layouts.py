@@ -9,12 +9,24 @@ import numpy as np
 
 from reid_core.data.naming import SYNTHETIC_LAYOUTS, LayoutName
 from reid_core.data.readers.celeb import CELEB, MAX_PID
+from reid_core.data.readers.dukemtmc import DUKEMTMC
 from reid_core.data.readers.last import LAST
 from reid_core.data.readers.llcm import LLCM
 from reid_core.data.readers.ltcc import LTCC
+from reid_core.data.readers.market1501 import MARKET1501
+from reid_core.data.readers.msmt17 import MSMT17
 from reid_core.data.readers.prcc import PRCC
 from reid_core.data.readers.regdb import REGDB
 from reid_core.data.readers.sysu import SYSU
+from reid_core.data.synthetic.cross_camera import (
+    DUKEMTMC_SITES,
+    MARKET1501_SITES,
+    MSMT17_SITES,
+    list_msmt17,
+    plan_dukemtmc,
+    plan_market1501,
+    plan_msmt17,
+)
 from reid_core.data.synthetic.cross_modality import (
     LLCM_SITES,
     REGDB_SITES,
@@ -97,6 +109,20 @@ def get_layout(name: str) -> Layout:
             )
         case "llcm":
             return Layout("llcm", LLCM.folder, plan_llcm, sites=LLCM_SITES, lists=list_llcm)
+        case "market1501":
+            return Layout(
+                "market1501",
+                MARKET1501.folder,
+                plan_market1501,
+                fixed_aspect=0.5,
+                sites=MARKET1501_SITES,
+            )
+        case "dukemtmc":
+            return Layout("dukemtmc", DUKEMTMC.folder, plan_dukemtmc, sites=DUKEMTMC_SITES)
+        case "msmt17":
+            return Layout(
+                "msmt17", MSMT17.folder, plan_msmt17, sites=MSMT17_SITES, lists=list_msmt17
+            )
     raise ConfigError(f"no synthetic layout is called {name!r}; choose {', '.join(LAYOUTS)}")
 
 

@@ -9,13 +9,44 @@ import numpy as np
 
 from reid_core.data.synthetic.people import Color
 
-__all__ = ["Camera", "Place", "Site", "Spectrum", "dimmed", "draw_camera", "draw_heading"]
+__all__ = [
+    "Camera",
+    "Place",
+    "Site",
+    "Spectrum",
+    "Style",
+    "dimmed",
+    "draw_camera",
+    "draw_heading",
+    "styled",
+]
 
 Place = Literal["street", "park", "corridor", "shop", "station", "brick", "glass", "parking"]
 
 Spectrum = Literal["visible", "infrared", "thermal"]
 """What a camera sees by: daylight; near infrared, which its own lamp sheds; or body heat. Readers
 call the last two ``infrared``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Style:
+    """What makes the pictures of a camera unlike those of others; the defaults change nothing.
+
+    Attributes:
+        gain: Colour cast times exposure, factors of red, green and blue.
+        contrast: Factor about mid grey.
+        saturation: Factor of the colourfulness.
+        blur: Standard deviation of the blur that is added, share of the image height.
+        noise: Factor of the sensor noise.
+        resolution: Factor of the size of the people it sees.
+    """
+
+    gain: Color = (1.0, 1.0, 1.0)
+    contrast: float = 1.0
+    saturation: float = 1.0
+    blur: float = 0.0
+    noise: float = 1.0
+    resolution: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +57,13 @@ class Site:
         place: Kind of background.
         view: Number of the camera whose background and angle it has; its own, as a rule.
         dimness: Share of daylight that is missing, in [0, 1).
+        style: How it shows what it sees by daylight.
     """
 
     place: Place
     view: int
     dimness: float = 0.0
+    style: Style = Style()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +161,25 @@ def dimmed(camera: Camera, dimness: float) -> Camera:
         gain=(red * left, green * left, blue * left),
         saturation=camera.saturation * (1.0 - 0.6 * dimness),
         noise=camera.noise * (1.0 + 2.0 * dimness),
+    )
+
+
+def styled(camera: Camera, style: Style) -> Camera:
+    """Return a camera whose pictures look otherwise; what it looks at stays.
+
+    Args:
+        camera: A camera that sees by daylight.
+        style: How its pictures differ.
+    """
+    red, green, blue = (own * factor for own, factor in zip(camera.gain, style.gain, strict=True))
+    return replace(
+        camera,
+        gain=(red, green, blue),
+        contrast=camera.contrast * style.contrast,
+        saturation=camera.saturation * style.saturation,
+        blur=camera.blur + style.blur,
+        noise=camera.noise * style.noise,
+        resolution=camera.resolution * style.resolution,
     )
 
 

@@ -18,7 +18,8 @@ class Shot:
 
     Attributes:
         path: File below the data set's own folder, with forward slashes.
-        split: Split that the reader puts it into; ``all`` where that changes from trial to trial.
+        split: Split that the reader puts it into; ``all`` where that changes from trial to trial;
+            another name where no split of the reader has it.
         pid: Identity as in the file name.
         person: Who it is; differs from ``pid`` where a data set numbers two people alike.
         outfit: Index among the outfits of the person, from 0.
@@ -26,6 +27,7 @@ class Shot:
         camera: Camera, from 0.
         take: Number of the image among those of the person.
         spectrum: What the camera sees by.
+        is_misframed: Whether the detector's box misses most of the person.
     """
 
     path: str
@@ -37,6 +39,7 @@ class Shot:
     camera: int
     take: int
     spectrum: Spectrum = "visible"
+    is_misframed: bool = False
 
 
 class Roll:
@@ -74,6 +77,7 @@ class Roll:
         *,
         person: int | None = None,
         spectrum: Spectrum = "visible",
+        is_misframed: bool = False,
     ) -> None:
         """Add an image; the arguments are the attributes of `Shot`."""
         person = pid if person is None else person
@@ -83,7 +87,9 @@ class Roll:
             chance = self._train_sharing if split == "train" else self._test_sharing
             self._shared[person, outfit] = bool(self._rng.uniform() < chance)
         is_shared = self._shared[person, outfit]
-        shot = Shot(path, split, pid, person, outfit, is_shared, camera, take, spectrum)
+        shot = Shot(
+            path, split, pid, person, outfit, is_shared, camera, take, spectrum, is_misframed
+        )
         self.shots.append(shot)
 
 

@@ -21,7 +21,8 @@ class SyntheticSpec:
     In the PRCC layout everybody has two outfits and there are three cameras; the other numbers of
     outfits and images only give how many images a person has there. So it is for SYSU-MM01, RegDB
     and LLCM, which have one outfit and six, two and nine cameras; there all outfits are shared as
-    those of the test people.
+    those of the test people. So it is for Market-1501, DukeMTMC-reID and MSMT17, too, with
+    ``cameras`` of their six, eight and fifteen; none of these has fewer than eight training images.
 
     Attributes:
         train_pids: Training identities.
@@ -34,7 +35,8 @@ class SyntheticSpec:
         train_images: Training images per outfit.
         query_images: Query images per outfit (LaST: per person).
         gallery_images: Gallery images per outfit.
-        cameras: Cameras, at most 12 (LaST, Celeb-reID: places).
+        cameras: Cameras, at most 12 (LaST, Celeb-reID: places; Market-1501, DukeMTMC-reID: no more
+            than they have).
         height: Height of the images of an average camera, pixels.
         train_sharing: Chance that an outfit of a training person comes from the shop, where many
             people buy the same clothes. The higher, the less clothes tell people apart.

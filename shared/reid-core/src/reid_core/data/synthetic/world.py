@@ -18,6 +18,7 @@ from reid_core.data.synthetic.scene import (
     dimmed,
     draw_camera,
     draw_heading,
+    styled,
 )
 from reid_core.data.synthetic.shots import Shot
 from reid_core.data.synthetic.wardrobe import Outfit, draw_outfit
@@ -28,6 +29,8 @@ __all__ = ["World", "WornOutfit"]
 _PERSON, _SHELF, _OWN_OUTFIT, _SHOP_OUTFIT, _CAMERA, _IMAGE = range(6)
 # Width of a detector's box over its height.
 _BOX_ASPECT = (0.36, 0.43)
+# Standard deviation of a failed detector's box, share of the box.
+_MISFRAMED_JITTER = 0.28
 
 
 class WornOutfit(NamedTuple):
@@ -74,7 +77,9 @@ class World:
         site = self._sites[number]
         camera = draw_camera(self._rng(_CAMERA, site.view), spectrum=spectrum)
         camera = replace(camera, place=site.place)
-        return dimmed(camera, site.dimness) if spectrum == "visible" else camera
+        if spectrum != "visible":
+            return camera
+        return styled(dimmed(camera, site.dimness), site.style)
 
     def outfit(self, pid: int, index: int, *, is_shared: bool) -> WornOutfit:
         """Return an outfit of a person; no two of a person's outfits look the same.
@@ -108,6 +113,8 @@ class World:
                 for boxes as a detector draws them.
         """
         camera = self.camera(shot.camera, shot.spectrum)
+        if shot.is_misframed:
+            camera = replace(camera, jitter=_MISFRAMED_JITTER, occlusion=1.0)
         rng = self._rng(_IMAGE, shot.person, shot.take)
         pose = draw_pose(rng, draw_heading(rng, camera))
         if fixed_aspect is None:

@@ -21,17 +21,17 @@ nox.options.sessions = ["lint", "typecheck", "imports", "tests"]
 
 ROOT = Path(__file__).parent
 CORE = Path("shared/reid-core")
-METHODS = ("aim", "cssc", "agw", "iics")
+METHODS = ("aim", "cssc", "agw", "iics", "deskpro")
 PACKAGES = {"core": CORE, **{name: Path("packages", name) for name in METHODS}}
 WORKSPACE = nox.project.load_toml("pyproject.toml")
 SOURCES = [f"{path.as_posix()}/src" for path in PACKAGES.values()]
 DATASETS = (
-    *("ltcc", "prcc", "celeb", "sysu", "regdb", "llcm"),
+    *("ltcc", "prcc", "celeb", "celeb_light", "sysu", "regdb", "llcm"),
     *("market1501", "dukemtmc", "msmt17"),
 )
 MEASUREMENTS = ("evaluation", "reranking", "clustering")
-# A short training, for methods that do not count epochs.
-SHORT = {"iics": ("--cycles", "1")}
+# A short training, for methods whose length is not that of one run of epochs.
+SHORT = {"iics": ("--cycles", "1"), "deskpro": ("--epochs", "1", "--teacher-epochs", "1")}
 
 
 def group(name: str) -> list[str]:
@@ -147,7 +147,7 @@ def benchmark(session: nox.Session, dataset: str) -> None:
 for _dataset in DATASETS:
     nox.session(
         lambda session, dataset=_dataset: benchmark(session, dataset),
-        name=f"benchmark-{_dataset}",
+        name=f"benchmark-{_dataset.replace('_', '-')}",
         tags=["benchmark"],
         default=False,
     )

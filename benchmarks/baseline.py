@@ -26,13 +26,8 @@ from reid_core.cli import parse_train, run_command
 from reid_core.commands.best import BestWeights
 from reid_core.commands.network import network_card
 from reid_core.commands.results import MethodInfo
-from reid_core.commands.training import (
-    evaluate_epoch,
-    leave_results,
-    open_images_of_training,
-    open_training_data,
-    require_epochs_left,
-)
+from reid_core.commands.training_data import open_images_of_training, open_training_data
+from reid_core.commands.training_results import evaluate_epoch, leave_results, require_epochs_left
 from reid_core.config import DataConfig, OptimConfig, RunConfig, require, to_dict
 from reid_core.data.augment_config import AugmentConfig
 from reid_core.data.naming import name_dataset

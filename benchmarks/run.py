@@ -48,8 +48,9 @@ def main(argv: Sequence[str]) -> int:
         rows = [row for row in rows if row["method"] in options.methods]
     synthetic = options.data.partition(":")[0] == "synthetic"
     if not synthetic:
+        rows = leave_out_unready(rows, options.overrides)
         stats = ["reid-data", "stats", "--data", options.data, "--dataset", options.dataset]
-        if subprocess.run(stats).returncode:
+        if not rows or subprocess.run(stats).returncode:
             return 2
     seeds, trials = range(1, options.seeds + 1), choose_trials(options, matrix, synthetic)
     records = []
@@ -104,6 +105,18 @@ def parse(argv: Sequence[str], matrix: Mapping[str, Any]) -> argparse.Namespace:
     return options
 
 
+def leave_out_unready(
+    rows: Sequence[Mapping[str, Any]], overrides: Sequence[str]
+) -> list[Mapping[str, Any]]:
+    """Return the rows that have what they need beside the images; say which have not."""
+    given = {option.partition("=")[0] for option in overrides}
+    ready = [row for row in rows if row.get("needs") in {None, *given}]
+    for row in rows:
+        if row not in ready:
+            print(f"{name_row(row)} is left out: it needs {row['needs']} P; {row['made_by']}")
+    return ready
+
+
 def choose_trials(
     options: argparse.Namespace, matrix: Mapping[str, Any], synthetic: bool
 ) -> Sequence[int | None]:
@@ -119,8 +132,9 @@ def explain_missing_data(dataset: str) -> int:
     print(f"This benchmark needs the images of {dataset.upper()}, which are not ours to give out.")
     print("ROOT is any folder of your choice:\n", flush=True)
     subprocess.run(["reid-data", "list", dataset], check=True)
-    print(f"Then:        nox -s benchmark-{dataset} -- --data ROOT")
-    print(f"Without it:  nox -s benchmark-{dataset} -- --data synthetic   (about 10 minutes)")
+    session = f"nox -s benchmark-{dataset.replace('_', '-')}"
+    print(f"Then:        {session} -- --data ROOT")
+    print(f"Without it:  {session} -- --data synthetic   (about 10 minutes)")
     print("             the same session on generated people; its figures say nothing of real ones")
     return 2
 

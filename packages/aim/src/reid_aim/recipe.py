@@ -17,12 +17,11 @@ from reid_aim.results import AIM_INFO
 from reid_aim.step import AIMOptimizers, TrainingStep, build_optimizers
 from reid_aim.weights import PARTS, read_official
 from reid_core.commands.best import BestWeights
-from reid_core.commands.training import (
+from reid_core.commands.training_data import open_images_of_training, open_training_data
+from reid_core.commands.training_results import (
     evaluate_epoch,
     leave_results,
     next_epoch,
-    open_images_of_training,
-    open_training_data,
     require_epochs_left,
 )
 from reid_core.config import OptimConfig, to_dict

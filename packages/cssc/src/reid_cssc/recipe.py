@@ -10,12 +10,11 @@ import torch
 from torch.optim import Optimizer
 
 from reid_core.commands.best import BestWeights
-from reid_core.commands.training import (
+from reid_core.commands.training_data import open_images_of_training, open_training_data
+from reid_core.commands.training_results import (
     evaluate_epoch,
     leave_results,
     next_epoch,
-    open_images_of_training,
-    open_training_data,
     require_epochs_left,
 )
 from reid_core.config import to_dict

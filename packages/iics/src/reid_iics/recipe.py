@@ -16,14 +16,8 @@ import torch
 from torch import Tensor
 
 from reid_core.commands.best import BestWeights
-from reid_core.commands.training import (
-    DecodedImages,
-    evaluate_epoch,
-    leave_results,
-    open_decoded_images,
-    open_training_data,
-    require_epochs_left,
-)
+from reid_core.commands.training_data import DecodedImages, open_decoded_images, open_training_data
+from reid_core.commands.training_results import evaluate_epoch, leave_results, require_epochs_left
 from reid_core.config import to_dict
 from reid_core.data.loader import Batch, TrainLoader
 from reid_core.data.sample import ReIDDataset

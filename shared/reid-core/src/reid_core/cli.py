@@ -235,7 +235,10 @@ def _peek(args: Sequence[str], flag: str) -> str | None:
 
 def _dataset_of(preset: str, datasets: Sequence[str]) -> str:
     """Return the data set that a preset is named after, ``ltcc`` or ``ltcc-...``; "" for none."""
-    return next((name for name in datasets if preset == name or preset.startswith(f"{name}-")), "")
+    own = preset.replace("-", "_")  # as ``celeb-light``, which no option of ``celeb`` is
+    if own in datasets:
+        return own
+    return next((name for name in datasets if preset.startswith(f"{name}-")), "")
 
 
 def _is_run(resume: str | None) -> bool:

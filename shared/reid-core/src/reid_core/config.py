@@ -46,6 +46,9 @@ class DataConfig:
     `synthetic:prcc`) makes and uses the built-in miniature."""
     dataset: str = "ltcc"
     """Name of the data set; `reid-data list` shows all."""
+    prepared: Path | None = None
+    """Folder of face crops and masks that `deskpro-prepare` made of this data set; for methods
+    that use them."""
     trial: int = 1
     """Which division into training and test people, from 1, of a data set that has several
     (RegDB: 1 to 10)."""

@@ -31,17 +31,22 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
-def atomic_file(path: Path, *, needed: int | None = None, advice: str = "") -> Iterator[BinaryIO]:
+def atomic_file(
+    path: Path, *, needed: int | None = None, advice: str = "", durable: bool = True
+) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under its name only when it is complete.
 
-    The bytes go to a temporary file beside ``path``, are forced to the disk and take its name in
-    one step. When anything fails, or the process is killed, whatever was at ``path`` stays as it
-    was; the temporary file is removed at once, or by ``remove_leftovers`` after a kill.
+    The bytes go to a temporary file beside ``path``, are forced to the disk (but see ``durable``)
+    and take its name in one step. When anything fails, or the process is killed, whatever was at
+    ``path`` stays as it was; the temporary file is removed at once, or by ``remove_leftovers``
+    after a kill.
 
     Args:
         path: The file; its folder must exist.
         needed: Size in bytes if known; shown when the disk is full.
         advice: What to do when the file cannot be written; a last sentence of the message.
+        durable: Wait until the bytes are on the disk, so that a power cut cannot lose them; False
+            for the many small files that their maker checks and makes again.
 
     Yields:
         The open temporary file.
@@ -61,7 +66,8 @@ def atomic_file(path: Path, *, needed: int | None = None, advice: str = "") -> I
         yield file
         with raw.recording():
             file.flush()
-            os.fsync(raw.fileno())
+            if durable:
+                os.fsync(raw.fileno())
             file.close()
             os.replace(temporary, path)
     except BaseException as error:
@@ -72,7 +78,8 @@ def atomic_file(path: Path, *, needed: int | None = None, advice: str = "") -> I
         if raw.error is None:
             raise
         raise output_error(path, raw.error, needed=needed, advice=advice) from error
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 class _RecordingFile(io.FileIO):

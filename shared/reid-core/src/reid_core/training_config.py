@@ -9,7 +9,7 @@ from typing import Literal
 from reid_core.config import DataConfig, OptimConfig, RunConfig, require
 from reid_core.data.augment_config import AugmentConfig
 
-__all__ = ["TrainingConfig", "require_stripes"]
+__all__ = ["TrainingConfig", "require_identity_batches", "require_stripes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +40,27 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Check that the fields go together."""
         require(self.epochs >= 1, f"epochs={self.epochs} must be at least 1")
-        require(self.num_instances >= 1, f"num_instances={self.num_instances} must be at least 1")
-        require(
-            self.batch_size >= 2, f"batch_size={self.batch_size} must be at least 2 (BatchNorm)"
-        )
-        below = self.batch_size // self.num_instances * self.num_instances
-        require(
-            self.batch_size % self.num_instances == 0,
-            f"batch_size={self.batch_size} is not a multiple of num_instances="
-            f"{self.num_instances}; use {below or self.num_instances} or "
-            f"{below + self.num_instances}",
-        )
+        require_identity_batches(self.batch_size, self.num_instances)
+
+
+def require_identity_batches(batch_size: int, num_instances: int) -> None:
+    """Check that a batch is made of whole chunks of one identity.
+
+    Args:
+        batch_size: Images per batch and process.
+        num_instances: Images per identity chunk.
+
+    Raises:
+        ConfigError: When it is not; the message says what to use instead.
+    """
+    require(num_instances >= 1, f"num_instances={num_instances} must be at least 1")
+    require(batch_size >= 2, f"batch_size={batch_size} must be at least 2 (BatchNorm)")
+    below = batch_size // num_instances * num_instances
+    require(
+        batch_size % num_instances == 0,
+        f"batch_size={batch_size} is not a multiple of num_instances={num_instances}; use "
+        f"{below or num_instances} or {below + num_instances}",
+    )
 
 
 def require_stripes(height: int, last_stride: int, *, num_stripes: int, what: str) -> None:

@@ -70,6 +70,14 @@ def check_failure(rank: int, world: distributed.World) -> None:
         raise KeyError("oops")
 
 
+def check_inner_run(rank: int, world: distributed.World) -> None:
+    """A run inside the run uses its group, and leaves it as it was."""
+    with distributed.process_group(world, torch.device("cpu")):
+        assert distributed.gather_objects(rank) == [0, 1]
+    assert distributed.is_active()
+    assert distributed.gather_objects(rank + 1) == [1, 2]
+
+
 def main(args: dict) -> None:
     os.environ.update(args["environment"])
     torch.set_num_threads(1)
@@ -80,6 +88,7 @@ def main(args: dict) -> None:
         check_gradients(world.rank, 8)
         os.environ["TOGETHER"] = args["together"]
         check_objects(world.rank, world)
+        check_inner_run(world.rank, world)
         check_failure(world.rank, world)
 
 

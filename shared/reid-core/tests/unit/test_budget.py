@@ -120,6 +120,36 @@ def test_every_feature_of_every_image_is_counted(plan):
     }
 
 
+class WithFaces(Network):
+    """Two parts of a face and four of the image, 24 numbers in all."""
+
+    companions = {"lr_face": (40, 32)}  # noqa: RUF012
+    part_groups = {"face": 2, "body": 4}  # noqa: RUF012
+
+    def forward(self, images, lr_face):
+        body, face = super().forward(images), super().forward(lr_face)
+        return torch.cat([face, face[:, :2], body, body, body[:, :4]], dim=1)
+
+    def embed(self, images, lr_face):
+        return self(images, lr_face)
+
+
+def test_companions_and_groups_of_parts_are_counted(plan):
+    budget = plan()
+    data = add_evaluation(budget, WithFaces(), SPLITS, [PROTOCOL], DATA, device=CPU, world=World())
+    assert data.cache == "memory"
+    assert parts(budget, "") == {
+        "features of the test images": 4 * 100 * 24,
+        "features of one group of parts": 4 * 100 * 16,
+        "decoded images of query": 10 * 3 * 64 * 32,
+        "decoded images of query, lr_face": 10 * 3 * 40 * 32,
+        "decoded images of gallery": 90 * 3 * 64 * 32,
+        "decoded images of gallery, lr_face": 90 * 3 * 40 * 32,
+    }
+    faces = parts(budget, "while embedding")["batches of 16 lr_face of 40 x 32"]
+    assert faces == 5 * 4 * 16 * 3 * 40 * 32
+
+
 def test_several_processes_exchange_features_and_share_a_file(plan):
     budget, world = plan(), World(world_size=4, local_world_size=4)
     data = add_evaluation(budget, Network(), SPLITS, [PROTOCOL], DATA, device=CPU, world=world)
@@ -177,7 +207,7 @@ def plan_run(monkeypatch):
         name="ltcc", root=Path(), splits={**SPLITS, "train": samples(40, "train")}
     )
 
-    def start(network, *, limit=None, cache="auto", device=CPU, processes=1):
+    def start(network, *, limit=None, cache="auto", device=CPU, processes=1, companions=None):
         world = World(world_size=processes, local_world_size=processes)
         return plan_training(
             SimpleNamespace(device=device, world=world, world_size=processes),
@@ -189,6 +219,7 @@ def plan_run(monkeypatch):
             batch_size=8,
             moments=2,
             crop_scale=1.125,
+            companions=companions,
         )
 
     return start, judged
@@ -213,6 +244,20 @@ def test_training_counts_states_passes_and_both_kinds_of_images(plan_run):
         ),
     }
     assert len(parts(judged[-1], "while embedding")) == 2
+
+
+def test_training_counts_companions(plan_run):
+    start, judged = plan_run
+    sizes = {"lr_face": (40, 32), "mask": (64, 32)}
+    start(WithFaces(), companions=sizes)
+    always = parts(judged[-1], "")
+    assert always["decoded images of train, lr_face"] == 40 * 3 * (40 * 32 + 45 * 36)
+    assert always["decoded images of train, mask"] == 40 * 3 * (64 * 32 + 72 * 36)
+    training = parts(judged[-1], "while training")
+    assert training["batches of 8 mask of 64 x 32"] == 5 * 4 * BATCH // 2
+    assert training["the networks' work on 8 images of 64 x 32, backwards too"] == (
+        training_footprint(WithFaces(), (8, 3, 64, 32), sizes)
+    )
 
 
 def test_training_on_another_device_keeps_states_and_passes_there(plan_run):

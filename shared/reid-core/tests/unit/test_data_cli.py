@@ -268,3 +268,18 @@ def test_names_that_are_not_text_are_printed(tmp_path: Path) -> None:
 
 def test_format_table_aligns_columns() -> None:
     assert format_table([["a", "bb"], ["ccc", "d"]]) == "a    bb\nccc   d"
+
+
+def test_check_decodes_and_counts_companion_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = write_healthy(tmp_path, "celeb_lr_hr_mask")
+    (own / "lr_face/query/1_c5_0.jpg").unlink()
+    assert run("check", "--data", str(own)) == 0
+    out = capsys.readouterr().out
+    assert "query: companions of 2 images: lr_face 1, hr_face 2, mask 2" in out
+    (own / "mask/query/7_c2_0.jpg").write_text("no image")
+    assert run("check", "--data", str(own)) == 1
+    out = capsys.readouterr().out
+    assert "images that cannot be read: 1" in out
+    assert f"{own / 'mask/query/7_c2_0.jpg'}" in out

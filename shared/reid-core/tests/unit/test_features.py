@@ -113,7 +113,7 @@ class CrossModal(Network):
 
 
 def flagged(batches, infrared):
-    for images, rows, _ in batches:
+    for images, rows, *_ in batches:
         flags = np.pad(infrared[rows], (0, len(images) - len(rows)), "edge")
         yield EvaluationBatch(images, rows, torch.from_numpy(flags))
 

@@ -42,6 +42,17 @@ def test_file_is_replaced(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+@pytest.mark.parametrize("durable", [True, False])
+def test_only_durable_files_wait_for_the_disk(tmp_path, monkeypatch, durable):
+    waits = []
+    monkeypatch.setattr(os, "fsync", waits.append)
+    with atomic_file(tmp_path / "a", durable=durable) as file:
+        file.write(b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert bool(waits) == durable
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_permissions_are_those_of_an_ordinary_file(tmp_path):
     (tmp_path / "plain").write_bytes(b"")
     with atomic_file(tmp_path / "atomic"):

@@ -374,6 +374,14 @@ def test_protocols_import_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_commands_parse_without_torch_and_numpy():
+    code = (
+        "import sys, reid_core.commands.entry, reid_core.evaluation.cli;"
+        "assert not {'torch', 'numpy', 'scipy', 'PIL'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_unknown_names_of_the_package():
     import reid_core.evaluation
 

@@ -30,7 +30,7 @@ from reid_core.testing.miniatures import MINIATURES, write_images, write_miniatu
 
 PUBLISHED = tuple(READERS)
 # The miniature that a reader reads.
-MINIATURE_OF = {name: name.split("_")[0] for name in PUBLISHED}
+MINIATURE_OF = {name: name if name in MINIATURES else name.split("_")[0] for name in PUBLISHED}
 
 
 def labels(samples: list[Sample]) -> list[tuple[str, int, int, int]]:

@@ -218,7 +218,7 @@ class TestCache:
     [
         (
             {"layout": "market"},
-            "no synthetic layout is called 'market'; choose ltcc, prcc, last, celeb, sysu",
+            "no synthetic layout is called 'market'; choose ltcc, prcc, last, celeb, celeb_light",
         ),
         ({"size": "huge"}, "unknown synthetic size 'huge'; choose tiny, demo, full"),
         ({"seed": -1}, "seed=-1"),

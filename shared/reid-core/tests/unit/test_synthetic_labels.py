@@ -25,6 +25,7 @@ NAMES = {
     "last": r"(train/(\d{6})/\2_mv\d{3}_\d{5}_\d{2}|(val|test)/query/\d{6}_mv\d{3}_\d{5}"
     r"|(val|test)/gallery/(\d{6})/\5_mv\d{3}_\d{5})\.jpg",
     "celeb": r"(train|query|gallery)/[1-9]\d*_[1-9]\d*_0\.jpg",
+    "celeb_light": r"(train|query|gallery)/[1-9]\d*_[1-9]\d*_0\.jpg",
     "sysu": r"cam[1-6]/\d{4}/\d{4}\.jpg",
     "regdb": r"(Visible/(\d+)/\w+_v_\d{5}_\2|Thermal/(\d+)/\w+_t_\d{5}_\3)\.bmp",
     "market1501": r"(bounding_box_(train|test)|query)/(-1|\d{4})_c[1-6]s1_\d{6}_01\.jpg",
@@ -33,13 +34,13 @@ NAMES = {
     "llcm": r"(vis|nir|test_(vis|nir)/cam[1-9])/(\d{4})/\3_c0[1-9]_s\d+_f\d+_(vis|nir)\.jpg",
 }
 # Layouts whose reader finds no cameras, and those where it finds outfits in no or few splits.
-NO_CAMERAS = ("last", "celeb")
-NO_OUTFITS = ("celeb", "sysu", "llcm", "market1501", "dukemtmc", "msmt17")
+NO_CAMERAS = ("last", "celeb", "celeb_light")
+NO_OUTFITS = ("celeb", "celeb_light", "sysu", "llcm", "market1501", "dukemtmc", "msmt17")
 OUTFITS = {"last": ("train",), **dict.fromkeys(NO_OUTFITS, ())}
 # What readers leave out: Market-1501's junk, the second list of MSMT17's training images.
 NOT_READ = {"market1501": {"junk"}, "msmt17": {"val"}}
 # One split for training and one for each of query and gallery; everybody changes clothes.
-BY_DAYLIGHT = ("ltcc", "prcc", "last", "celeb")
+BY_DAYLIGHT = ("ltcc", "prcc", "last", "celeb", "celeb_light")
 # Everybody is in some training and in some test split, so that the images belong to none.
 ONE_DIVISION = [layout for layout in LAYOUTS if layout != "regdb"]
 
@@ -144,7 +145,7 @@ class TestLabels:
         for shot in Job("prcc", 1, TINY, write_masks=False).shots():
             assert shot.outfit == (1 if shot.camera == 2 else 0)
 
-    @pytest.mark.parametrize("layout", ["last", "celeb"])
+    @pytest.mark.parametrize("layout", ["last", "celeb", "celeb_light"])
     def test_queries_wear_what_the_gallery_lacks(self, layout):
         shots = Job(layout, 1, SIZES["demo"], write_masks=False).shots()
         seen = {(shot.pid, shot.outfit) for shot in shots if shot.split == "gallery"}

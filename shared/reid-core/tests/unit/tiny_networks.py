@@ -43,3 +43,50 @@ class OneStream(TwoStreams):
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         nothing = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         return super().embed_each(images, nothing)[:, 0]
+
+
+FACE_SIZE = (32, 24)
+
+
+class InParts(nn.Module):
+    """Two parts of a face crop and three of the image, each of ``dim`` numbers.
+
+    Args:
+        groups: Those of ``face`` and ``body`` that there are.
+        shared: Another such network, whose weights are taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        dim: int = 4,
+        groups: tuple[str, ...] = ("face", "body"),
+        shared: InParts | None = None,
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        parts = {"face": 2, "body": 3}
+        self.part_groups = {group: parts[group] for group in groups}
+        self.companions = {"lr_face": FACE_SIZE} if "face" in groups else {}
+        if shared is not None:
+            self.weights = shared.weights
+            return
+        self.weights = nn.ParameterDict(
+            {
+                group: torch.randn((3 * 8 * 4, parts[group] * dim), generator=generator)
+                for group in groups
+            }
+        )
+
+    def part_network(self, group: str) -> InParts:
+        return InParts(groups=(group,), shared=self)
+
+    def embed(self, images: torch.Tensor, *companions: torch.Tensor) -> torch.Tensor:
+        assert len(companions) == len(self.companions)
+        pictures = {"body": images, **dict(zip(("face",), companions, strict=False))}
+        parts = []
+        for group in self.part_groups:
+            small = nn.functional.adaptive_avg_pool2d(pictures[group], (8, 4)).flatten(1)
+            parts.append(small @ self.weights[group])
+        return torch.cat(parts, dim=1)

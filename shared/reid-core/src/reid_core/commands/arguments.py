@@ -31,6 +31,9 @@ class _EvaluatedData:
     """The data set's own folder or its parent, or `synthetic[:NAME]`."""
     dataset: str = ""
     """Name of the data set (see `reid-data list`); found from the folder if left out."""
+    prepared: Path | None = None
+    """Folder of face crops that `deskpro-prepare` made of this data set; for networks that look at
+    them."""
     protocol: tuple[str, ...] = ()
     """Protocols, e.g. ltcc/cloth_changing; default: the published ones of the data set."""
     trial: int | None = None
@@ -85,6 +88,7 @@ class EvaluateArguments(ScoringArguments, _EvaluatedData):
         return replace(
             own,
             root=self.data,
+            prepared=self.prepared,
             synthetic_size=self.synthetic_size,
             height=self.height or own.height,
             width=self.width or own.width,
@@ -108,11 +112,15 @@ class EmbedArguments:
     """File to write, .npz or .parquet."""
     batch_size: int = 64
     """Images per batch."""
+    prepared: Path | None = None
+    """Folder of face crops that `deskpro-prepare` made of the images' data set, for images whose
+    crop no table names in a column `lr_face`; for networks that look at them."""
     modality: Modality | None = None
     """Modality of the images that no table labels in a column `modality`; needed by networks that
     treat visible and infrared images differently."""
     feature: str = ""
-    """The feature wanted, of a network that has several; default: the headline of its results."""
+    """The feature wanted, or the group of parts, of a network that has several; default: the
+    headline of its results."""
     flip: FlipChoice = "auto"
     """Mirror images: `sum` of both features, `mean` of both at length 1, `none`; `auto`: as the
     method is evaluated."""
@@ -146,7 +154,8 @@ class ExportArguments:
     out: Path | None = None
     """File to write; default: beside the weights, with the format's suffix."""
     feature: str = ""
-    """The feature wanted, of a network that has several; default: the headline of its results."""
+    """The feature wanted, or the group of parts, of a network that has several; default: the
+    headline of its results."""
     flip: FlipChoice = "auto"
     """Mirror images, which double the cost: `sum` of both features, `mean` of both at length 1,
     `none`; `auto`: as the method is evaluated."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -11,7 +11,21 @@ from reid_core.engine.run import Run
 from reid_core.engine.weights import Weights, read_weights, save_weights
 from reid_core.evaluation.evaluator import Evaluation
 
-__all__ = ["BestWeights"]
+__all__ = ["BestOnTest", "BestWeights"]
+
+
+class BestOnTest(Protocol):
+    """What the results of a run say of its best evaluation on the test set."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return epoch and figures of the best evaluation, as plain values."""
+
+    def describe(self, *, selected: bool) -> dict[str, str]:
+        """Return which weights are the run's, and how good the best ones were, for people.
+
+        Args:
+            selected: Whether the best weights are the run's.
+        """
 
 
 class BestWeights:
@@ -61,6 +75,22 @@ class BestWeights:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the state of a stopped run."""
         self._state = dict(state)
+
+    def describe(self, *, selected: bool) -> dict[str, str]:
+        """Return which weights are the run's, and how good the best ones were, for people.
+
+        Args:
+            selected: Whether the best weights are the run's.
+        """
+        epoch, rank1 = self._state["epoch"] + 1, self._state["rank1"]
+        if selected:
+            return {"weights": f"best on the TEST set (epoch {epoch})"}
+        if not self._state["results"]:
+            return {"weights": "last epoch"}
+        return {
+            "weights": "last epoch",
+            "best on the TEST set": f"rank-1 {rank1:.1%} after epoch {epoch}, for comparison only",
+        }
 
     @property
     def _path(self) -> Path:

@@ -18,7 +18,7 @@ from reid_core.evaluation.protocols.definition import Protocol
 from reid_core.evaluation.protocols.lookup import splits_of
 from reid_core.evaluation.reranking.config import RerankConfig
 from reid_core.memory import MemoryPlan
-from reid_core.models.embedding import feature_names
+from reid_core.models.embedding import companion_sizes, feature_names, num_parts, part_groups
 from reid_core.models.footprint import embedding_footprint, state_bytes, training_footprint
 
 __all__ = [
@@ -60,12 +60,12 @@ def add_embedding(
         batch_option: Option of the command for the batch size.
 
     Returns:
-        Dimension D of the features, of each where there are several.
+        Dimension D of the features, of each where there are several, of all parts together.
     """
     shape = (data.test_batch_size, 3, data.height, data.width)
     num_bytes, dim = embedding_footprint(network, shape)
     remedy = f"a smaller {batch_option}"
-    _add_batches(plan, shape, device, EMBEDDING, remedy)
+    _add_batches(plan, shape, companion_sizes(network), device, EMBEDDING, remedy)
     if device.type == "cpu":
         what = f"the network's work on {_size(shape)}"
         plan.add(what, num_bytes, phase=EMBEDDING, remedy=remedy)
@@ -111,12 +111,23 @@ def add_evaluation(
     several = len(feature_names(network))
     size = f"{num_images:,} x {several} x {dim:,}" if several else f"{num_images:,} x {dim:,}"
     plan.add(f"features of the test images ({size})", 4 * num_images * dim * (several or 1))
+    groups = part_groups(network)
+    if len(groups) > 1:
+        largest = 4 * num_images * dim * max(groups.values()) // num_parts(network)
+        plan.add("features of one group of parts", largest)
     if world.world_size > 1:
         what = "exchange of features between processes"
         plan.add(what, world.world_size * _EXCHANGE_BYTES, phase=EMBEDDING)
     cases = [(protocol, counts) for protocol in protocols]
     add_ranking(plan, cases, dim, rerank=rerank, expand=expand)
-    return place_images(data, plan, counts, num_processes=world.world_size, option=cache_option)
+    return place_images(
+        data,
+        plan,
+        counts,
+        companions=companion_sizes(network),
+        num_processes=world.world_size,
+        option=cache_option,
+    )
 
 
 class Places(NamedTuple):
@@ -142,6 +153,7 @@ def plan_training(
     batch_size: int,
     moments: int,
     crop_scale: float | None,
+    companions: Mapping[str, tuple[int, int]] | None = None,
     add_parts: Callable[[MemoryPlan], None] = lambda plan: None,
 ) -> Places:
     """Decide where images are kept, and refuse a run that needs more memory than it may have.
@@ -150,12 +162,13 @@ def plan_training(
         run: The run.
         network: The networks in training mode, with ``embed``; they may be on the meta device.
         dataset: The data set.
-        protocols: What is evaluated.
+        protocols: What is evaluated; nothing where there are none.
         data: Size of the images, place of the images.
         limit: What ``--memory-limit`` says.
         batch_size: Images per training batch.
         moments: Numbers that the optimisers keep of each parameter: Adam 2, SGD with momentum 1.
         crop_scale: Enlarged copies that are kept of the training images, as in ``open_images``.
+        companions: Height and width of the training images' companions, by kind.
         add_parts: Adds what only this method needs.
 
     Raises:
@@ -163,15 +176,19 @@ def plan_training(
             what is on the host is; tensors of the losses are not.
     """
     plan = open_plan("training", limit, run.device, run.world)
-    _add_training(plan, network, (batch_size, 3, data.height, data.width), moments, run)
+    shape = (batch_size, 3, data.height, data.width)
+    _add_training(plan, network, shape, companions or {}, moments, run)
     add_parts(plan)
-    test = add_evaluation(
-        plan, network, dataset.splits, protocols, data, device=run.device, world=run.world
-    )
+    test = data
+    if protocols:
+        test = add_evaluation(
+            plan, network, dataset.splits, protocols, data, device=run.device, world=run.world
+        )
     train = place_images(
         data,
         plan,
         {"train": len(dataset.train)},
+        companions=companions,
         crop_scale=crop_scale,
         num_processes=run.world_size,
     )
@@ -180,13 +197,18 @@ def plan_training(
 
 
 def _add_training(
-    plan: MemoryPlan, network: nn.Module, shape: Sequence[int], moments: int, run: Run
+    plan: MemoryPlan,
+    network: nn.Module,
+    shape: Sequence[int],
+    companions: Mapping[str, tuple[int, int]],
+    moments: int,
+    run: Run,
 ) -> None:
     """Add the networks, their gradients, the optimisers and a training step on one batch."""
     remedy = "a smaller --batch-size"
     learnt = state_bytes(network.parameters())
     plan.add("the networks", learnt + state_bytes(network.buffers()))
-    _add_batches(plan, shape, run.device, TRAINING, remedy)
+    _add_batches(plan, shape, companions, run.device, TRAINING, remedy)
     if run.device.type != "cpu":
         return
     plan.add("their gradients", learnt)
@@ -194,16 +216,25 @@ def _add_training(
     if run.world_size > 1:
         plan.add("exchange of gradients between processes", learnt, phase=TRAINING)
     what = f"the networks' work on {_size(shape)}, backwards too"
-    plan.add(what, training_footprint(network, shape), phase=TRAINING, remedy=remedy)
+    num_bytes = training_footprint(network, shape, companions)
+    plan.add(what, num_bytes, phase=TRAINING, remedy=remedy)
 
 
 def _add_batches(
-    plan: MemoryPlan, shape: Sequence[int], device: torch.device, phase: str, remedy: str
+    plan: MemoryPlan,
+    shape: Sequence[int],
+    companions: Mapping[str, tuple[int, int]],
+    device: torch.device,
+    phase: str,
+    remedy: str,
 ) -> None:
-    numbers = torch.Size(shape).numel()
-    size = 4 * _FLOAT_BATCHES * numbers if device.type == "cpu" else _PIXEL_BATCHES * numbers
-    plan.add(f"batches of {_size(shape)}", size, phase=phase, remedy=remedy)
+    """Add the batches that wait, of the images and of what stands beside them."""
+    per_number = 4 * _FLOAT_BATCHES if device.type == "cpu" else _PIXEL_BATCHES
+    beside = {kind: (shape[0], 3, *size) for kind, size in companions.items()}
+    for what, own in {"images": shape, **beside}.items():
+        size = per_number * torch.Size(own).numel()
+        plan.add(f"batches of {_size(own, what)}", size, phase=phase, remedy=remedy)
 
 
-def _size(shape: Sequence[int]) -> str:
-    return f"{shape[0]} images of {shape[2]} x {shape[3]}"
+def _size(shape: Sequence[int], what: str = "images") -> str:
+    return f"{shape[0]} {what} of {shape[2]} x {shape[3]}"

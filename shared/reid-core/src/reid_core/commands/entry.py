@@ -17,7 +17,7 @@ from typing import Generic, NoReturn, TypeVar
 from reid_core.cli import FlagTable, parse, parse_train, rewrite_flags, run_command
 from reid_core.commands.arguments import EmbedArguments, EvaluateArguments, ExportArguments
 
-__all__ = ["Method"]
+__all__ = ["Method", "run_training"]
 
 C = TypeVar("C")
 
@@ -42,6 +42,8 @@ class Method(Generic[C]):
         loader: Where ``load_network`` is.
         info: Where the ``MethodInfo`` is, or a function from a weights file's card to it.
         official_export: Where the writer of the official layout is.
+        complete: Where a function is that completes the arguments of an evaluation with what
+            belongs to the data and was not named, if the method needs that.
     """
 
     name: str
@@ -56,35 +58,21 @@ class Method(Generic[C]):
     loader: str
     info: str
     official_export: str
+    complete: str = ""
 
     def train(self, argv: Sequence[str] | None = None) -> NoReturn:
         """Run ``<method>-train``; ``argv`` defaults to the process's arguments."""
-        args = _arguments(argv)
-
-        def main() -> None:
-            from reid_core.data.naming import name_dataset
-
-            request = parse_train(
-                f"{self.name}-train",
-                self.combine_flags(args),
-                config_type=self.config_type,
-                presets=self.presets,
-                datasets=self.datasets,
-                find_dataset=partial(name_dataset, layout=self.datasets[0]),
-                aliases=self.train_flags,
-                description=f"Train {self.title}, evaluate it and leave weights, logs and "
-                "report.html.",
-            )
-            train = resolve_name(self.recipe)
-            self._log()
-            train(
-                request.config,
-                preset=request.preset,
-                command=shlex.join([f"{self.name}-train", *args]),
-                resume=request.is_resumed,
-            )
-
-        run_command(f"{self.name}-train", main)
+        run_training(
+            f"{self.name}-train",
+            argv,
+            config_type=self.config_type,
+            presets=self.presets,
+            datasets=self.datasets,
+            flags=self.train_flags,
+            combine_flags=self.combine_flags,
+            recipe=self.recipe,
+            description=f"Train {self.title}, evaluate it and leave weights, logs and report.html.",
+        )
 
     def evaluate(self, argv: Sequence[str] | None = None) -> NoReturn:
         """Run ``<method>-eval``."""
@@ -99,9 +87,11 @@ class Method(Generic[C]):
             if arguments.data == "synthetic" and not arguments.dataset:
                 arguments = replace(arguments, dataset=self.datasets[0])
             load, info = resolve_name(self.loader), resolve_name(self.info)
+            self._log()
+            if self.complete:
+                arguments = resolve_name(self.complete)(arguments)
             from reid_core.commands.evaluate import evaluate_weights
 
-            self._log()
             evaluate_weights(load, arguments, info, command=shlex.join([prog, *args]))
 
         run_command(prog, main)
@@ -143,9 +133,66 @@ class Method(Generic[C]):
         run_command(prog, main)
 
     def _log(self) -> None:
-        from reid_core.engine.logging import configure_logging
+        _configure_logging(self.loader)
 
-        configure_logging(f"reid_{self.name}")
+
+def run_training(
+    prog: str,
+    argv: Sequence[str] | None,
+    *,
+    config_type: type[C],
+    presets: Mapping[str, Callable[[str], C]],
+    datasets: Sequence[str],
+    flags: FlagTable,
+    recipe: str,
+    description: str,
+    combine_flags: Callable[[Sequence[str]], Sequence[str]] = tuple,
+) -> NoReturn:
+    """Run a command that trains; for methods that have another one beside ``<method>-train``.
+
+    Args:
+        prog: Name of the command.
+        argv: Its arguments; default: the process's.
+        config_type: As in ``Method``, as are ``presets``, ``datasets`` and ``combine_flags``.
+        presets: Preset name to a function from data set name to configuration.
+        datasets: Accepted values of ``--dataset``.
+        flags: Flags of the official scripts that are still understood.
+        recipe: Where the function that trains is, as ``package.module:name``.
+        description: First lines of the help text.
+        combine_flags: Replaces official flags that mean something together only.
+    """
+    args = _arguments(argv)
+
+    def main() -> None:
+        from reid_core.data.naming import name_dataset
+
+        request = parse_train(
+            prog,
+            combine_flags(args),
+            config_type=config_type,
+            presets=presets,
+            datasets=datasets,
+            find_dataset=partial(name_dataset, layout=datasets[0]),
+            aliases=flags,
+            description=description,
+        )
+        train = resolve_name(recipe)
+        _configure_logging(recipe)
+        train(
+            request.config,
+            preset=request.preset,
+            command=shlex.join([prog, *args]),
+            resume=request.is_resumed,
+        )
+
+    run_command(prog, main)
+
+
+def _configure_logging(place: str) -> None:
+    """Show what the package of ``package.module:name`` logs."""
+    from reid_core.engine.logging import configure_logging
+
+    configure_logging(place.partition(".")[0])
 
 
 def _arguments(argv: Sequence[str] | None) -> list[str]:

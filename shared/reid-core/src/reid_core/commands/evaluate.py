@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,8 +35,11 @@ from reid_core.engine.device import choose_device, numeric_settings
 from reid_core.engine.distributed import World, main_first, process_group, read_world
 from reid_core.evaluation.evaluator import Evaluation, Evaluator
 from reid_core.evaluation.protocols.lookup import choose_protocols
+from reid_core.models.embedding import companion_sizes
 
 __all__ = ["evaluate_weights"]
+
+logger = logging.getLogger(__name__)
 
 _WORK = "evaluation"
 
@@ -147,6 +151,8 @@ def _prepare(
 ) -> _Prepared:
     """Open the data of a network, and refuse what needs more memory than there may be."""
     loaded = network.loaded
+    if arguments.prepared is not None and not companion_sizes(loaded.network):
+        logger.warning("--prepared has no effect: %s looks at the images alone", loaded.method)
     own = DataConfig(
         dataset=name,
         trial=network.trial,
@@ -195,6 +201,7 @@ def _prepare(
         expand=arguments.expand,
         permutations=permutations,
         memory_limit=rerank_limit(plan),
+        companions=companion_sizes(loaded.network),
     )
     return _Prepared(network=network, dataset=dataset, evaluator=evaluator, settings=settings)
 

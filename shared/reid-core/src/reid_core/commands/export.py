@@ -6,7 +6,7 @@ import importlib.util
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,17 @@ from reid_core.commands.arguments import ExportArguments
 from reid_core.commands.budget import open_plan
 from reid_core.commands.console import say
 from reid_core.commands.network import LoadedNetwork
+from reid_core.data.companions import COMPANION_KINDS, COMPANION_NAMES
 from reid_core.engine.distributed import World
 from reid_core.errors import ConfigError, ReIDError
 from reid_core.files import atomic_file, make_parent, write_json
-from reid_core.models.embedding import ChosenFeature, is_cross_modal
+from reid_core.models.embedding import (
+    ChosenFeature,
+    companion_sizes,
+    is_cross_modal,
+    num_parts,
+    part_groups,
+)
 from reid_core.models.footprint import embedding_footprint, state_bytes
 
 __all__ = ["ExportError", "export_network", "run_export"]
@@ -57,9 +64,13 @@ def run_export(loaded: LoadedNetwork, arguments: ExportArguments) -> None:
     make_parent(path)
     difference = export_network(loaded, path, arguments.format)
     flags = " and infrared (batch)" if is_cross_modal(loaded.network) else ""
+    sizes = {"images": (loaded.height, loaded.width), **companion_sizes(loaded.network)}
+    pictures = ", ".join(f"{name} (batch, 3, {h}, {w})" for name, (h, w) in sizes.items())
+    parts = num_parts(loaded.network)
+    what = "unit features" if parts == 1 else f"features of {parts} unit parts"
     say(
-        f"wrote {path} and {path.name}.json: images (batch, 3, {loaded.height}, {loaded.width}) "
-        f"in [0, 1]{flags} to unit features; largest difference to PyTorch {difference:.1e}"
+        f"wrote {path} and {path.name}.json: {pictures} in [0, 1]{flags} to {what}; largest "
+        f"difference to PyTorch {difference:.1e}"
     )
 
 
@@ -68,7 +79,10 @@ def export_network(loaded: LoadedNetwork, path: Path, kind: str) -> float:
 
     The file takes ``images`` (B, 3, H, W) float32, RGB in [0, 1], B free, and returns (B, D)
     float32 features of length 1: normalisation and mirror image are inside. That of a cross-modal
-    network also takes ``infrared`` (B,) bool, true for infrared images.
+    network also takes ``infrared`` (B,) bool, true for infrared images. That of a network with
+    companions takes each under the name of its kind, (B, 3, h, w) float32, RGB in [0, 1], all zero
+    for an image that has none; ``pt2`` files by keyword. Features in parts are one part after the
+    other, each of length 1, or 0 where the network has it so.
 
     Args:
         loaded: The network, with the feature and the use of mirror images that are wanted.
@@ -121,12 +135,26 @@ def _require_memory(loaded: LoadedNetwork, arguments: ExportArguments) -> None:
 
 
 def _draw_inputs(loaded: LoadedNetwork, count: int, generator: torch.Generator) -> list[Inputs]:
-    """Return random images, of a cross-modal network once with each of two modalities."""
+    """Return random images; where there is more to give, twice with other ones of them chosen.
+
+    A chosen image is infrared, of a cross-modal network, and has no companions.
+    """
     images = torch.rand((count, 3, loaded.height, loaded.width), generator=generator)
-    if not is_cross_modal(loaded.network):
+    sizes = companion_sizes(loaded.network)
+    pictures = {
+        kind: torch.rand((count, 3, *size), generator=generator) for kind, size in sizes.items()
+    }
+    if not pictures and not is_cross_modal(loaded.network):
         return [{"images": images}]
-    infrared = torch.arange(count) % 2 == 1
-    return [{"images": images, "infrared": flags} for flags in (infrared, ~infrared)]
+    odd = torch.arange(count) % 2 == 1
+    return [
+        {
+            "images": images,
+            **({"infrared": chosen} if is_cross_modal(loaded.network) else {}),
+            **{kind: ~chosen[:, None, None, None] * own for kind, own in pictures.items()},
+        }
+        for chosen in (odd, ~odd)
+    ]
 
 
 def _largest_difference(
@@ -141,7 +169,9 @@ def _largest_difference(
             found = run(inputs)
             if found.shape != expected.shape:
                 return float("inf")
-            largest = max(largest, float((found - expected).abs().max()))
+            # NaN counts as the largest difference; it would lose every comparison.
+            difference = (found - expected).abs().nan_to_num(nan=torch.inf)
+            largest = max(largest, float(difference.max()))
     return largest
 
 
@@ -180,16 +210,22 @@ def _write_onnx(model: nn.Module, example: Inputs, path: Path) -> Callable[[Inpu
 
 
 def _write_pt2(model: nn.Module, example: Inputs, path: Path) -> Callable[[Inputs], Tensor]:
+    def split(inputs: Inputs) -> tuple[tuple[Tensor, ...], Inputs]:
+        kinds: Sequence[str] = COMPANION_KINDS
+        named = {name: value for name, value in inputs.items() if name in kinds}
+        return tuple(value for name, value in inputs.items() if name not in named), named
+
     with torch.no_grad():
         program = torch.export.export(
-            model, tuple(example.values()), dynamic_shapes=_dynamic_batch(example)
+            model, *split(example), dynamic_shapes=_dynamic_batch(example)
         )
     torch.export.save(program, path)
     module: Any = torch.export.load(path).module()
 
     def run(inputs: Inputs) -> Tensor:
+        positional, named = split(inputs)
         with torch.no_grad():
-            features: Tensor = module(*inputs.values())
+            features: Tensor = module(*positional, **named)
         return features
 
     return run
@@ -203,7 +239,17 @@ def _dynamic_batch(example: Inputs) -> dict[str, dict[int, Any]]:
 
 
 def _card(loaded: LoadedNetwork, kind: str, difference: float) -> dict[str, Any]:
-    network = loaded.network
+    network, parts = loaded.network, part_groups(loaded.network)
+    companions = [
+        {
+            "name": kind,
+            "shape": ["batch", 3, *size],
+            "dtype": "float32",
+            "values": f"{COMPANION_NAMES[kind]}, RGB in [0, 1], resized like the images; all zero "
+            "for an image that has none",
+        }
+        for kind, size in companion_sizes(network).items()
+    ]
     infrared = {
         "name": "infrared",
         "shape": ["batch"],
@@ -221,7 +267,12 @@ def _card(loaded: LoadedNetwork, kind: str, difference: float) -> dict[str, Any]
             "values": f"RGB in [0, 1], resized with Pillow's {loaded.interpolation} filter",
         },
         **({"modality_input": infrared} if is_cross_modal(network) else {}),
-        "output": {"name": "features", "dtype": "float32", "length": 1},
+        **({"companion_inputs": companions} if companions else {}),
+        "output": {
+            "name": "features",
+            "dtype": "float32",
+            **({"parts": dict(parts), "length_of_parts": 1} if parts else {"length": 1}),
+        },
         # Two features of one network are of the same shape; nothing else tells the files apart.
         **({"feature": network.feature} if isinstance(network, ChosenFeature) else {}),
         "flip": loaded.flip,

@@ -15,7 +15,7 @@ from reid_core.data.augment_config import IMAGENET_MEAN, IMAGENET_STD, AugmentCo
 from reid_core.data.images import Interpolation
 from reid_core.engine.weights import read_weights
 from reid_core.errors import CheckpointError
-from reid_core.models.embedding import FlipEmbedding, choose_feature
+from reid_core.models.embedding import FlipEmbedding, choose_feature, companion_sizes
 from reid_core.models.loading import load_state
 
 __all__ = ["InferenceModel", "LoadedNetwork", "load_own_network", "network_card"]
@@ -53,7 +53,8 @@ class LoadedNetwork:
         """Return the network with other test-time choices.
 
         Args:
-            feature: The one of the network's features that is wanted; empty for the headline.
+            feature: The one of the network's features, or the group of its parts, that is wanted;
+                empty for the headline.
             flip: A ``FlipTest``, or ``auto`` for that of the method.
 
         Raises:
@@ -89,16 +90,39 @@ class InferenceModel(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
-        """Return (B, D) float32 features of length 1.
+    def forward(
+        self,
+        images: Tensor,
+        infrared: Tensor | None = None,
+        *,
+        lr_face: Tensor | None = None,
+        hr_face: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return (B, D) float32 features of length 1, or whose parts are (``FlipEmbedding``).
 
         Args:
             images: (B, 3, H, W) float32, RGB in [0, 1].
             infrared: (B,) bool, true for infrared images; for cross-modal networks only.
+            lr_face: (B, 3, h, w) float32, RGB in [0, 1], of the size in ``companion_sizes``; all
+                zero for images that have none. This and the next two for networks that look at
+                them only.
+            hr_face: The same.
+            mask: The same.
         """
-        images = (images - self.mean) / self.std
-        modalities = () if infrared is None else (infrared,)
-        return self.features(images, *modalities)  # type: ignore[no-any-return]
+        others = [] if infrared is None else [infrared]
+        given = {"lr_face": lr_face, "hr_face": hr_face, "mask": mask}
+        for kind in companion_sizes(self.network):
+            pictures = given[kind]
+            if pictures is None:
+                raise ValueError(f"the network looks at {kind} beside the images; give it, too")
+            # A branch would be frozen by an export.
+            present = pictures.flatten(1).any(1)[:, None, None, None]  # (B, 1, 1, 1)
+            others.append(torch.where(present, self._normalize(pictures), 0.0))
+        return self.features(self._normalize(images), *others)  # type: ignore[no-any-return]
+
+    def _normalize(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
 
 
 def network_card(

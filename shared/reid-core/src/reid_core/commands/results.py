@@ -148,6 +148,7 @@ def publish(
         **({} if outcome.bootstrap is None else {"bootstrap": asdict(outcome.bootstrap)}),
         "results": results,
         **({"variants": variants} if variants else {}),
+        **({"missing": _missing(evaluation)} if evaluation.missing else {}),
         "untrained": dict(outcome.earlier),
         "published": {name: method.published[name] for name in results if name in method.published},
     }
@@ -208,6 +209,17 @@ def _figures(outcome: Outcome, results: Sequence[ProtocolResult]) -> dict[str, d
             own["confidence"] = wanted.confidence
             own["intervals"] = {name: list(ends) for name, ends in found.items()}
     return figures
+
+
+def _missing(evaluation: Evaluation) -> dict[str, dict[str, dict[str, int]]]:
+    """Return, by kind of companion and split, the images and how many of them have none."""
+    return {
+        kind: {
+            split: {"images": len(evaluation.samples[split]), "missing": count}
+            for split, count in counts.items()
+        }
+        for kind, counts in evaluation.missing.items()
+    }
 
 
 def _write_query_tables(folder: Path, evaluation: Evaluation) -> list[Path]:

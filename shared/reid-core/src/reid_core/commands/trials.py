@@ -123,6 +123,10 @@ def merge_evaluations(evaluations: Sequence[Evaluation]) -> Evaluation:
             name: _merge_results([evaluation.variants[name] for evaluation in evaluations])
             for name in evaluations[0].variants
         },
+        missing={
+            kind: _union(evaluation.missing[kind] for evaluation in evaluations)
+            for kind in evaluations[0].missing
+        },
     )
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from reid_core.data.companions import COMPANION_KINDS, companions_of
 from reid_core.data.fingerprint import fingerprint
 from reid_core.data.prefetch import available_cpus
 from reid_core.data.readers import READERS, CountDifference, Reading, read_dataset
@@ -78,6 +79,8 @@ def check_dataset(
 ) -> CheckReport:
     """Read a data set, decode every image, and compare it with what is published.
 
+    Companion images that the data set comes with are decoded, too.
+
     Args:
         name: One of ``reid_core.data.DATASET_NAMES``.
         root: As for ``load_dataset``.
@@ -89,11 +92,18 @@ def check_dataset(
     """
     reading = read_dataset(name, root)
     dataset = reading.dataset
-    paths = sorted({sample.path for split in dataset.splits.values() for sample in split})
+    samples = [sample for split in dataset.splits.values() for sample in split]
+    paths = sorted(
+        {path for sample in samples for path in (sample.path, *companions_of(sample).values())}
+    )
     unreadable = list(_unreadable(paths, progress))
     problems = [*_naming(reading), *_damage(unreadable), *_counts(reading), *_unanswerable(dataset)]
     wrong = {item.sentence for item in _wrong_counts(reading)}
-    remarks = [*_unmatched(dataset), *(note for note in dataset.notes if note not in wrong)]
+    remarks = [
+        *_unmatched(dataset),
+        *_companions(dataset),
+        *(note for note in dataset.notes if note not in wrong),
+    ]
     return CheckReport(
         dataset=dataset,
         problems=tuple(problems),
@@ -195,6 +205,18 @@ def _unmatched(dataset: ReIDDataset) -> Iterator[str]:
                 f"{split}: {count:,} of {len(queries):,} queries have no gallery image of the same "
                 "person by another camera; the protocols leave them out"
             )
+
+
+def _companions(dataset: ReIDDataset) -> Iterator[str]:
+    """Count the companion images of each split, where the data set comes with any."""
+    counts = {
+        split: {kind: sum(kind in sample.extra for sample in samples) for kind in COMPANION_KINDS}
+        for split, samples in dataset.splits.items()
+    }
+    if any(count for found in counts.values() for count in found.values()):
+        for split, found in counts.items():
+            listed = ", ".join(f"{kind} {count:,}" for kind, count in found.items())
+            yield f"{split}: companions of {len(dataset.splits[split]):,} images: {listed}"
 
 
 def _query_gallery(

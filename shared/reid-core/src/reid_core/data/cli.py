@@ -91,24 +91,31 @@ def synthesize_data(
     /,
     seed: int = 1,
     size: Literal["tiny", "demo", "full"] = "demo",
+    annotations: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     memory_limit: Limit = None,
 ) -> None:
     """Write synthetic people in the layout of a data set.
 
     Args:
-        layout: Data set whose layout is written: ltcc, prcc, last, celeb, sysu, regdb, llcm,
-            market1501, dukemtmc or msmt17.
+        layout: Data set whose layout is written: ltcc, prcc, last, celeb, celeb_light, sysu, regdb,
+            llcm, market1501, dukemtmc or msmt17.
         directory: Folder in which the data set's own folder is made.
         seed: Seed; the same seed gives the same images.
         size: How many people and images.
+        annotations: Folder to write what human parsing, face detection and face restoration would
+            find in the images: label maps, boxes and restored faces.
         memory_limit: Refuse to start where more memory may be needed, e.g. 500MB.
     """
-    from reid_core.data.synthetic import synthesize
+    from reid_core.data.synthetic import annotate_synthetic, synthesize
 
     _require_memory("drawing", memory_limit, num_images=1)
     with _progress_bar("drawing") as progress:
         folder = synthesize(layout, directory, seed=seed, size=size, progress=progress)
     print(f"synthetic {READERS[layout].info.title} in {folder}")
+    if annotations is not None:
+        with _progress_bar("annotating") as progress:
+            annotate_synthetic(folder, annotations, progress=progress)
+        print(f"its label maps, face boxes and restored faces in {annotations}")
     print(f"look at it with: reid-data stats --data {folder} --dataset {layout}")
 
 

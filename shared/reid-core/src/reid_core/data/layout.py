@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-__all__ = ["SYNTHETIC_MARKER", "CameraLabel", "DatasetInfo", "SplitCount"]
+__all__ = ["PREPARED_SUFFIX", "SYNTHETIC_MARKER", "CameraLabel", "DatasetInfo", "SplitCount"]
 
 SYNTHETIC_MARKER = "synthetic.json"
 """File in a data set's own folder that says that its images were generated."""
+
+PREPARED_SUFFIX = "_lr_hr_mask"
+"""End of the name of an archive that holds a data set with its companion images."""
 
 CameraLabel = Literal["camera", "tracklet", "image"]
 """What ``Sample.camid`` holds: a camera, the tracklet, or a number of the image's own."""

@@ -7,6 +7,7 @@ directly. A zip file in which its authors ship it does as well as a folder.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from reid_core.data import archives
-from reid_core.data.layout import DatasetInfo
+from reid_core.data.layout import PREPARED_SUFFIX, SYNTHETIC_MARKER, DatasetInfo
 from reid_core.errors import DatasetError, DatasetNotFoundError
 
 __all__ = [
@@ -60,14 +61,18 @@ def find_layouts(root: Path, known: Iterable[DatasetInfo]) -> list[str]:
     """Return the names of the data sets that lie at ``root`` or directly below it.
 
     A folder counts only where the names of its files also look right, so that ``train``, ``query``
-    and ``test`` folders of someone's own images are not taken for a published data set.
+    and ``test`` folders of someone's own images are not taken for a published data set. Of data
+    sets in one form, such as Celeb-reID and Celeb-reID-light, it is taken for the one that its
+    marker says where it is synthetic, else its name, else the size of its gallery, else the first
+    that is known.
     """
+    known = tuple(known)
     found = []
     for info in known:
         # An archive that is still being copied must not hide what else there is.
         with suppress(DatasetError):
             folders = _candidates(root, info)
-            if any(has_layout(folder, info) and _probe(folder, info) for folder in folders):
+            if any(_is_recognised(folder, info, known) for folder in folders):
                 found.append(info.name)
     return found
 
@@ -148,6 +153,45 @@ def _children(root: Path, info: DatasetInfo) -> list[Path]:
     return alike if len(alike) == 1 else []
 
 
+def _is_recognised(folder: Path, info: DatasetInfo, known: Iterable[DatasetInfo]) -> bool:
+    if not (has_layout(folder, info) and _probe(folder, info)):
+        return False
+    alike = [other for other in known if other.required == info.required and _probe(folder, other)]
+    return len(alike) == 1 or info is _choose_alike(folder, alike)
+
+
+def _choose_alike(folder: Path, alike: Sequence[DatasetInfo]) -> DatasetInfo:
+    """Return which of several data sets in one form lies in a folder."""
+    layout = _generated_as(folder)
+    for info in alike:
+        if layout == info.name.removesuffix(PREPARED_SUFFIX):
+            return info
+    name = folder.absolute().name.lower()
+    for info in alike:
+        if name in (own.lower() for own in (info.folder, *info.other_folders)):
+            return info
+    gallery = folder / alike[0].required[-1]
+    try:
+        num_images = len(archives.list_entries(gallery))
+    except OSError:
+        return alike[0]
+    for info in alike:
+        published = info.counts["gallery"].num_images or 0
+        if abs(num_images - published) < published / 2:
+            return info
+    return alike[0]
+
+
+def _generated_as(folder: Path) -> str | None:
+    """Return the layout in which images were generated; None where they were not."""
+    try:
+        marker = json.loads(archives.read_file(folder / SYNTHETIC_MARKER))
+    except (OSError, ValueError):
+        return None
+    layout = marker.get("layout") if isinstance(marker, dict) else None
+    return layout if isinstance(layout, str) else None
+
+
 def _probe(folder: Path, info: DatasetInfo) -> bool:
     below, pattern = info.probe
     try:
@@ -214,13 +258,14 @@ def _hints(root: Path, info: DatasetInfo, known: Iterable[DatasetInfo]) -> Seque
     if not _may_hold(root, info) or not archives.is_folder(root):
         return ()
     hints = []
+    known = tuple(known)
     absolute = root.absolute()
     above = next((up for up in islice(absolute.parents, 3) if has_layout(up, info)), None)
     if above is not None:
         hints.append(f"You are inside the data set (too low): give {above} instead.")
     for folder in _subfolders(root):
         inside = next((at for at in _candidates(folder, info) if has_layout(at, info)), None)
-        if inside is not None and _probe(inside, info):
+        if inside is not None and _is_recognised(inside, info, known):
             hints.append(f"You are one level too high: give {inside} instead.")
             break
     names = sorted(set(find_layouts(root, known)) - {info.name})

@@ -13,6 +13,7 @@ LayoutName = Literal[
     "prcc",
     "last",
     "celeb",
+    "celeb_light",
     "sysu",
     "regdb",
     "llcm",
@@ -22,7 +23,7 @@ LayoutName = Literal[
 ]
 
 SYNTHETIC_LAYOUTS: tuple[LayoutName, ...] = (
-    *("ltcc", "prcc", "last", "celeb"),
+    *("ltcc", "prcc", "last", "celeb", "celeb_light"),
     *("sysu", "regdb", "llcm"),
     *("market1501", "dukemtmc", "msmt17"),
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reid_core.config import DataConfig
 from reid_core.data.cache import CacheSpec, ImageCache
+from reid_core.data.companions import attach_companions
 from reid_core.data.naming import check_layout, is_synthetic
 from reid_core.data.readers import READERS, load_dataset, read_dataset
 from reid_core.data.readers.sysu_arrays import check_array_settings
@@ -35,21 +36,25 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> ReIDDa
     """Read the data set that the settings name; generate it first where they say ``synthetic``.
 
     Args:
-        config: Root, name, trial and size.
+        config: Root, name, prepared folder, trial and size.
         progress: Called with (images done, images in all) while images are generated.
 
     Returns:
-        The data set; of one with several trials, the splits of ``config.trial`` (``select_trial``).
+        The data set, with the companions of ``config.prepared`` where that is set; of one with
+        several trials, the splits of ``config.trial`` (``select_trial``).
 
     Raises:
         ConfigError: When the name is unknown, or contradicts ``synthetic:NAME``, or there is no
             such trial.
-        DatasetNotFoundError: When it is not there.
-        DatasetError: When it cannot be used.
+        DatasetNotFoundError: When it is not there, or the prepared folder is not.
+        DatasetError: When it cannot be used, or the prepared folder is that of another one.
     """
     root = _find_root(config, progress)
     dataset = load_dataset(config.dataset, root, prefer_arrays=config.prefer_arrays)
-    return select_trial(dataset, config.trial)
+    dataset = select_trial(dataset, config.trial)
+    if config.prepared is None:
+        return dataset
+    return attach_companions(dataset, config.prepared.expanduser())
 
 
 def trials_of(config: DataConfig, progress: Progress | None = None) -> tuple[int, ...]:
@@ -124,6 +129,7 @@ def place_images(
     plan: MemoryPlan,
     counts: Mapping[str, int],
     *,
+    companions: Mapping[str, tuple[int, int]] | None = None,
     crop_scale: float | None = None,
     num_processes: int = 1,
     option: str = "--data.cache",
@@ -135,6 +141,7 @@ def place_images(
             than a quarter of what it may have and there is room for them, else a mapped file.
         plan: What else there will be.
         counts: Split name to number of images.
+        companions: Height and width of what is kept beside each image, by kind.
         crop_scale: As in ``open_images``.
         num_processes: As in ``open_images``.
         option: The command's option for the place, for the message of a refusal.
@@ -142,19 +149,23 @@ def place_images(
     Returns:
         The settings with ``cache`` decided: ``memory`` or ``disk``.
     """
-    needed = {
-        name: count * _spec(count, config, crop_scale).record_bytes
-        for name, count in counts.items()
-    }
+    needed: dict[str, int] = {}
+    for name, count in counts.items():
+        size = f"{count:,}, {config.height} x {config.width}"
+        needed[f"{name} ({size})"] = count * _spec(count, config, crop_scale).record_bytes
+        for kind, (height, width) in (companions or {}).items():
+            own = replace(config, height=height, width=width)
+            what = f"{name}, {kind} (at most {count:,}, {height} x {width})"
+            needed[what] = count * _spec(count, own, crop_scale).record_bytes
     place = config.cache
     if place == "auto":
         total = sum(needed.values())
         fits = total < plan.allowed / _MEMORY_SHARE and total <= plan.room
         place = "memory" if fits and num_processes == 1 else "disk"
     if place == "memory":
-        for name, num_bytes in needed.items():
-            what = f"decoded images of {name} ({counts[name]:,}, {config.height} x {config.width})"
-            plan.add(what, num_bytes, remedy=f"images in a file ({option} disk)")
+        for what, num_bytes in needed.items():
+            remedy = f"images in a file ({option} disk)"
+            plan.add(f"decoded images of {what}", num_bytes, remedy=remedy)
     return replace(config, cache=place)
 
 

@@ -26,7 +26,13 @@ from reid_core.engine.distributed import (
 from reid_core.engine.logging import MetricsWriter, configure_logging
 from reid_core.engine.optimizers import ParameterGroup, build_optimizer
 from reid_core.engine.run import BatchLoader, Position, Run
-from reid_core.engine.schedules import build_schedule, lr_factor
+from reid_core.engine.schedules import (
+    build_schedule,
+    cosine_factor,
+    follow_schedule,
+    lr_factor,
+    warmup_cosine_factor,
+)
 from reid_core.engine.seeding import capture_rng, restore_rng, seed_everything
 from reid_core.engine.weights import Weights, read_torch_file, read_weights, save_weights
 
@@ -55,6 +61,8 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "configure_logging",
+    "cosine_factor",
+    "follow_schedule",
     "gather_objects",
     "lr_factor",
     "main_first",
@@ -67,4 +75,5 @@ __all__ = [
     "save_checkpoint",
     "save_weights",
     "seed_everything",
+    "warmup_cosine_factor",
 ]

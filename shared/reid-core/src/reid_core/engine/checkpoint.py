@@ -61,6 +61,7 @@ _ADDED_LATER: Mapping[str, Any] = MappingProxyType(
         "data.prefer_arrays": False,
         "data.interpolation": "bilinear",
         "data.flip": "sum",
+        "data.prepared": None,
     }
 )
 

@@ -126,13 +126,14 @@ def read_world(environment: Mapping[str, str] | None = None) -> World:
 def process_group(world: World, device: torch.device) -> Iterator[None]:
     """Join the process group of the run, and leave it at the end; nothing for one process.
 
+    A run inside another one (a teacher that is trained first) goes on in the group that there is.
     gloo carries what lies on the CPU, NCCL what lies on a GPU. When the body fails, the group is
     torn down at once, so that the other processes stop with ``PeerError`` instead of waiting.
 
     Raises:
         PeerError: When the processes do not find each other.
     """
-    if world.world_size == 1:
+    if world.world_size == 1 or is_active():
         yield
         return
     backend = "gloo"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import sys
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 
 from reid_core.errors import CheckpointError, ConfigError
 from reid_core.files import is_leftover, output_error, remove_leftovers
+from reid_core.folder_lock import LOCK_NAME, FolderLock
 
 __all__ = [
     "CHECKPOINT_NAME",
@@ -29,11 +26,8 @@ METRICS_NAME = "metrics.jsonl"
 ORIGIN_NAME = "origin.json"
 DATA_NAME = "data.json"
 
-_LOCK_NAME = ".lock"
-_LOCK_OFFSET = 2**20  # beyond the text, which others may read while the byte is locked
 
-
-class RunFolder:
+class RunFolder(FolderLock):
     """A run's folder, locked against a second process.
 
     The lock belongs to the process, so the operating system drops it when the process ends, however
@@ -44,17 +38,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = path / _LOCK_NAME
-        try:
-            self._descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise output_error(self._lock, error) from error
-        try:
-            self._acquire()
-        except ConfigError:
-            os.close(self._descriptor)
-            raise
+        super().__init__(path, "run folder")
 
     @classmethod
     def create(cls, out: Path | None, *, name: str) -> RunFolder:
@@ -107,51 +91,6 @@ class RunFolder:
         remove_leftovers(path)
         return folder
 
-    def close(self) -> None:
-        """Drop the lock."""
-        os.close(self._descriptor)
-
-    def __enter__(self) -> RunFolder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _acquire(self) -> None:
-        """Lock one byte of the lock file.
-
-        Raises:
-            ConfigError: When another process holds it.
-        """
-        os.lseek(self._descriptor, _LOCK_OFFSET, os.SEEK_SET)
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(self._descriptor, msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
-        except (BlockingIOError, PermissionError) as error:
-            owner = self._lock.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-            raise ConfigError(
-                f"run folder {self.path} is in use by {owner or 'another process'}; wait for it, "
-                "stop it, or choose another folder with --out"
-            ) from error
-        except OSError:
-            return  # some network file systems have no locks; the run goes on without
-        with suppress(OSError):  # only read by people; a full disk must not matter here
-            os.ftruncate(self._descriptor, 0)
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            owner = f"process {os.getpid()} on {socket.gethostname()}\n"
-            os.write(self._descriptor, owner.encode("utf-8"))
-
 
 def discard_unused(folder: Path) -> None:
     """Remove the folder of a run that failed before it computed anything worth keeping.
@@ -162,7 +101,7 @@ def discard_unused(folder: Path) -> None:
     found = _contents(folder)
     if any(name not in opening and not name.startswith("events.out.") for name in found):
         return
-    for name in (*found, _LOCK_NAME):
+    for name in (*found, LOCK_NAME):
         with suppress(OSError):
             (folder / name).unlink()
     with suppress(OSError):
@@ -175,7 +114,7 @@ def _contents(folder: Path) -> list[str]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise output_error(folder, error) from error
-    return [path.name for path in paths if path.name != _LOCK_NAME and not is_leftover(path)]
+    return [path.name for path in paths if path.name != LOCK_NAME and not is_leftover(path)]
 
 
 def _make_numbered(parent: Path, name: str) -> Path:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class Weights(NamedTuple):
     card: dict[str, Any]
 
 
-def read_torch_file(path: Path) -> Any:
+def read_torch_file(path: Path, *, stand_ins: Collection[str] = ()) -> Any:
     """Read a file written by ``torch.save``; nothing in it is ever executed.
 
     Accepted are tensors, plain Python values and NumPy numbers (old checkpoints hold scores as
@@ -49,6 +50,8 @@ def read_torch_file(path: Path) -> Any:
 
     Args:
         path: A ``.pt``, ``.pth``, ``.pth.tar``, ``.bin`` or like file.
+        stand_ins: Packages, e.g. ``yacs``, whose objects are not refused but replaced: a plain dict
+            of what was put into the object stands in its place. The packages are not imported.
 
     Returns:
         The stored object, tensors on the CPU.
@@ -66,7 +69,8 @@ def read_torch_file(path: Path) -> Any:
             "confirmation or a login. Download the file with a browser"
         )
     try:
-        with torch.serialization.safe_globals(_numpy_globals()):
+        accepted = [*_numpy_globals(), *_stand_in_globals(path, stand_ins)]
+        with torch.serialization.safe_globals(accepted):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, start, error) from error
@@ -217,6 +221,26 @@ def _numpy_globals() -> list[Any]:
     for module in {multiarray, "numpy.core.multiarray", "numpy._core.multiarray"}:
         pairs += [(scalar, f"{module}.scalar"), (reconstruct, f"{module}._reconstruct")]
     return pairs
+
+
+class _StandIn:
+    """Makes a dict in the place of any object of a package that is not imported."""
+
+    def __new__(cls, *_: object) -> Any:
+        # The one mapping whose attributes, too, torch's restricted reader lets a file set.
+        return OrderedDict()
+
+
+def _stand_in_globals(path: Path, packages: Collection[str]) -> list[Any]:
+    """Return the stand-in under the name of each class of these packages that a file refers to."""
+    if not packages:
+        return []
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except ValueError:
+        # Not of torch's present format: torch.load says what it is, or reads the old one.
+        return []
+    return [(_StandIn, name) for name in names if name.partition(".")[0] in packages]
 
 
 def _refusal(path: Path, start: bytes, error: pickle.UnpicklingError) -> CheckpointError:

@@ -1,6 +1,7 @@
 """The command ``reid-eval``: features made anywhere, evaluated under named protocols.
 
-Parsing imports no torch; the work is imported when the arguments are known to be good.
+Parsing imports neither torch nor NumPy; the work is imported when the arguments are known to be
+good.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from reid_core.cli import parse, run_command
 from reid_core.commands.scoring import ScoringArguments
 from reid_core.config import require
 from reid_core.errors import ConfigError
-from reid_core.evaluation.protocols.lookup import PROTOCOLS, describe, get_protocol, protocols_for
 
 __all__ = ["FeatureArguments", "main"]
 
@@ -125,6 +125,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _show_protocols(names: Sequence[str]) -> None:
     from reid_core.commands.console import say
+    from reid_core.evaluation.protocols.lookup import (
+        PROTOCOLS,
+        describe,
+        get_protocol,
+        protocols_for,
+    )
 
     chosen = [
         protocol
@@ -141,6 +147,8 @@ def _check_files(arguments: FeatureArguments) -> None:
     Raises:
         ConfigError: The message shows how the two are told apart.
     """
+    from reid_core.evaluation.protocols.lookup import PROTOCOLS
+
     swallowed = [name for name in arguments.protocols if name.endswith(_FILE_SUFFIXES)]
     if swallowed:
         raise ConfigError(

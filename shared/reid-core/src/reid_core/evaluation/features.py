@@ -1,7 +1,7 @@
 """Features of images: image and mirror image through a network, summed, scaled to length 1.
 
 Legend: N images of a list, n of them in one process, B images of a batch, F features of D numbers
-each.
+each, P parts of a feature.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from reid_core.engine.distributed import gather_objects
 from reid_core.errors import ReIDError
 from reid_core.evaluation.counting.scores import l2_normalize
 from reid_core.evaluation.rules import Indices
-from reid_core.models.embedding import is_cross_modal
+from reid_core.models.embedding import companion_sizes, is_cross_modal, mirror, num_parts
 
 __all__ = ["Embed", "ImageBatch", "extract_features", "extract_split_features", "own_share"]
 
 Embed = Callable[..., Tensor]
-"""Images (B, 3, H, W), of cross-modal networks with ``infrared`` (B,), to embeddings (B, D), or
-(B, F, D) of a network with several features; not normalised."""
+"""Images (B, 3, H, W), of cross-modal networks with ``infrared`` (B,), then companions, to
+embeddings (B, D), or (B, F, D) of a network with several features; not normalised."""
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -51,6 +51,10 @@ class ImageBatch(Protocol):
     @property
     def infrared(self) -> Tensor | None:
         """(B,) bool on the images' device, true for infrared images; None where it is unknown."""
+
+    @property
+    def companions(self) -> tuple[Tensor, ...]:
+        """Normalised companions of the images, (B, 3, h, w) of each kind; zero where missing."""
 
 
 def own_share(num_images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> Indices:
@@ -87,8 +91,9 @@ def extract_features(
     """Embed a list of images.
 
     The feature of an image x is normalize(f(x) + f(mirrored x)), or what else ``flip`` says: sums
-    in float32, lengths by ``l2_normalize``. f is put into evaluation mode meanwhile. Where it is a
-    cross-modal network's, it gets the images' modalities, too.
+    in float32, lengths by ``l2_normalize``, of a feature in parts those of each part. f is put into
+    evaluation mode meanwhile. Where it is a cross-modal network's, it gets the images' modalities,
+    too, and those companions that the network looks at.
 
     In a process group every process gives the batches of its own share of the list
     (``own_share``), and gets the features of the whole list.
@@ -106,12 +111,13 @@ def extract_features(
 
     Returns:
         (N, D) float32 on the CPU; (N, F, D) where f returns several features, of which each
-        ``[:, i]`` is contiguous. Rows of images that no batch held (unreadable files that were
-        skipped) are NaN.
+        ``[:, i]`` is contiguous. Of a feature in parts D is that of all parts, one after the other;
+        each is of length 1, or zero where the network has it so. Rows of images that no batch held
+        (unreadable files that were skipped) are NaN.
 
     Raises:
-        ReIDError: No image was embedded, f does not return one row per image, or a cross-modal
-            network is not told the modality of the images.
+        ReIDError: No image was embedded, f does not return one row per image, or as many parts as
+            the network says, or a network is not told what it has to know of the images.
         ValueError: ``mean`` without ``normalize``: it is of features of length 1.
         PeerError: Another process has stopped.
     """
@@ -125,7 +131,7 @@ def extract_features(
         for batch in batches:
             features = _features(embed, batch, flip)
             if normalize:
-                features = _normalize(features)
+                features = _normalize(features, num_parts(_module_of(embed)))
             if not own_rows:
                 result = _unfilled(num_images, features.shape[1:])
             result[torch.from_numpy(batch.indices)] = features
@@ -186,38 +192,50 @@ def extract_split_features(
 
 def _features(embed: Embed, batch: ImageBatch, flip: FlipTest) -> Tensor:
     """Return the features (n, D) or (n, F, D) of a batch's images, not yet of length 1."""
-    modalities: tuple[Tensor, ...] = ()
-    if is_cross_modal(_module_of(embed)):
+    network = _module_of(embed)
+    others = list(batch.companions)
+    if len(others) != len(companion_sizes(network)):
+        raise ReIDError(
+            f"the network looks at {', '.join(companion_sizes(network)) or 'nothing'} beside the "
+            f"images, and the batches hold {len(others)} kinds of companions"
+        )
+    if is_cross_modal(network):
         if batch.infrared is None:
             raise ReIDError(
                 "the network treats visible and infrared images differently, and the modality of "
                 "these images is not known"
             )
-        modalities = (batch.infrared,)
-    count = len(batch.indices)
-    features = _embed(embed, batch.images, *modalities)
+        others.insert(0, batch.infrared)
+    count, parts = len(batch.indices), num_parts(network)
+    features = _embed(embed, parts, batch.images, *others)
     if flip == "none":
         return features[:count]
-    mirrored = _embed(embed, batch.images.flip(3), *modalities)
+    mirrored = _embed(embed, parts, *mirror((batch.images, *others)))
     if flip == "mean":
-        features, mirrored = _normalize(features), _normalize(mirrored)
+        features, mirrored = _normalize(features, parts), _normalize(mirrored, parts)
     features += mirrored
     return features[:count]
 
 
-def _embed(embed: Embed, images: Tensor, *modalities: Tensor) -> Tensor:
-    features = embed(images, *modalities)
+def _embed(embed: Embed, parts: int, images: Tensor, *others: Tensor) -> Tensor:
+    features = embed(images, *others)
     if features.ndim not in (2, 3) or len(features) != len(images):
         raise ReIDError(
             f"the network returned shape {tuple(features.shape)} for {len(images)} images; "
             "embeddings (images, D) are expected, or (images, features, D)"
         )
+    if features.shape[-1] % parts:
+        raise ReIDError(
+            f"the network says that its feature has {parts} parts of one size, and returned "
+            f"{features.shape[-1]} numbers per image"
+        )
     return features.to("cpu", torch.float32)
 
 
-def _normalize(features: Tensor) -> Tensor:
-    """Scale every feature to length 1."""
-    return l2_normalize(features.flatten(0, -2)).view(features.shape)
+def _normalize(features: Tensor, parts: int) -> Tensor:
+    """Scale every feature, or every part of it, to length 1."""
+    rows = features.reshape(-1, features.shape[-1] // parts)
+    return l2_normalize(rows).view(features.shape)
 
 
 def _unfilled(num_images: int, shape: Sequence[int]) -> Tensor:

@@ -28,6 +28,7 @@ class ProtocolResult:
         numbers: Number of each trial, from 0.
         num_gallery: Gallery images of a trial (of the largest, where they differ).
         scoring: What images were ranked by, in words.
+        remarks: What else has to be known of the figures, in sentences.
     """
 
     protocol: Protocol
@@ -36,6 +37,7 @@ class ProtocolResult:
     numbers: tuple[int, ...]
     num_gallery: int
     scoring: str
+    remarks: tuple[str, ...] = ()
 
     def query_rows(self, index: int = 0) -> Indices:
         """Return the rows of the query's split, ascending, that a trial's ranking stands for.
@@ -54,7 +56,7 @@ class ProtocolResult:
 
     def notes(self) -> tuple[str, ...]:
         """Return what has to be known of the figures, in sentences."""
-        notes = []
+        notes = [*self.remarks]
         num_queries = sum(len(ranking) for ranking in self.trials)
         num_missing = num_queries - sum(ranking.num_valid for ranking in self.trials)
         if num_missing:

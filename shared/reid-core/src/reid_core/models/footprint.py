@@ -6,8 +6,9 @@ allocation and release is added up.
 
 from __future__ import annotations
 
+import inspect
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from reid_core.models.embedding import all_features, is_cross_modal
+from reid_core.models.embedding import all_features, companion_sizes, is_cross_modal
 
 __all__ = ["embedding_footprint", "state_bytes", "training_footprint"]
 
@@ -36,26 +37,34 @@ def embedding_footprint(network: nn.Module, shape: Sequence[int]) -> tuple[int, 
     Args:
         network: Module with ``embed``, on any device; it is not changed. Of one with several
             features all are made.
-        shape: (B, 3, H, W) of the images.
+        shape: (B, 3, H, W) of the images. Companions have the sizes that the network names.
 
     Returns:
         Bytes at the worst moment (of an image or its mirror image, which is made then), and the
-        dimension D of one feature.
+        dimension D of one feature, of all its parts together.
     """
     run, tally = _on_meta(_Embedding(network)), _Tally()
-    images = torch.empty(*shape, device="meta")
+    pictures = [torch.empty(*shape, device="meta")]
+    for size in companion_sizes(network).values():
+        pictures.append(torch.empty(shape[0], 3, *size, device="meta"))
     with _mode(network, training=False), torch.no_grad(), tally:
-        features = run(images)
+        features = run(*pictures)
     return int(_EMBEDDING_SLACK * tally.peak), int(features.shape[-1])
 
 
-def training_footprint(network: nn.Module, shape: Sequence[int]) -> int:
+def training_footprint(
+    network: nn.Module,
+    shape: Sequence[int],
+    companions: Mapping[str, tuple[int, int]] | None = None,
+) -> int:
     """Return what a forward and a backward pass take beyond the network and the images.
 
     Args:
         network: Module whose ``forward`` takes the images, of all modalities together, and returns
             tensors, on any device; it is not changed.
         shape: (B, 3, H, W) of the images.
+        companions: Height and width of the pictures beside each image, by kind; ``forward`` gets
+            those that it has a parameter for, by name.
 
     Returns:
         Bytes at the worst moment: saved activations, gradients (those of the parameters included)
@@ -63,8 +72,14 @@ def training_footprint(network: nn.Module, shape: Sequence[int]) -> int:
     """
     run, tally = _on_meta(network), _Tally()
     images = torch.empty(*shape, device="meta")
+    taken = inspect.signature(network.forward).parameters
+    beside = {
+        kind: torch.empty(shape[0], 3, *size, device="meta")
+        for kind, size in (companions or {}).items()
+        if kind in taken
+    }
     with _mode(network, training=True), torch.enable_grad(), tally:
-        outputs = tree_leaves(run(images))
+        outputs = tree_leaves(run(images, **beside))
         losses = [value.sum() for value in outputs if isinstance(value, Tensor)]
         torch.stack([loss for loss in losses if loss.requires_grad]).sum().backward()  # type: ignore[no-untyped-call]
     return int(_TRAINING_SLACK * tally.peak)
@@ -76,20 +91,20 @@ def state_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 class _Embedding(nn.Module):
-    """``embed`` as a forward pass, of images that nobody else holds, mirrored."""
+    """``embed`` as a forward pass, of pictures that nobody else holds, mirrored."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Tensor:
-        embed, mirrored = all_features(self.network), images.flip(3)
-        if not is_cross_modal(self.network):
-            return embed(mirrored)
-        return embed(mirrored, torch.zeros(len(images), dtype=torch.bool, device=images.device))
+    def forward(self, images: Tensor, *companions: Tensor) -> Tensor:
+        others = [companion.flip(3) for companion in companions]
+        if is_cross_modal(self.network):
+            others.insert(0, torch.zeros(len(images), dtype=torch.bool, device=images.device))
+        return all_features(self.network)(images.flip(3), *others)
 
 
-def _on_meta(module: nn.Module) -> Callable[[Tensor], Any]:
+def _on_meta(module: nn.Module) -> Callable[..., Any]:
     """Return a module's forward as if its parameters and buffers were on the meta device."""
     states: dict[str, Tensor] = {
         name: nn.Parameter(torch.empty_like(value, device="meta"), value.requires_grad)
@@ -97,7 +112,7 @@ def _on_meta(module: nn.Module) -> Callable[[Tensor], Any]:
     }
     for name, buffer in module.named_buffers():
         states[name] = torch.empty_like(buffer, device="meta")
-    return lambda images: torch.func.functional_call(module, states, (images,))
+    return lambda *inputs, **named: torch.func.functional_call(module, states, inputs, named)
 
 
 @contextmanager

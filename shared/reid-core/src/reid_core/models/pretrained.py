@@ -30,14 +30,16 @@ def load_backbone(
     *,
     name: str,
     imagenet: WeightsEnum | None,
+    heads: tuple[str, ...] = ("fc.",),
 ) -> None:
-    """Load start weights into a trunk that has torchvision's keys.
+    """Load start weights into a trunk that has the keys of the library they come from.
 
     Args:
-        backbone: Trunk without classifier; ``fc.*`` entries of the weights are ignored.
+        backbone: Trunk without classifier.
         weights: ``none`` (leave it as it is), ``imagenet`` or a file.
         name: Name of the architecture, for messages.
         imagenet: torchvision's entry for it, or None where there is none.
+        heads: Starts of the names of entries of the weights that are ignored.
 
     Raises:
         ConfigError: ``imagenet`` was asked for an architecture without such weights.
@@ -55,7 +57,7 @@ def load_backbone(
         state, source = _imagenet_state(imagenet), f"{imagenet} ({imagenet.url})"
     else:
         state, source = _file_state(Path(weights)), str(weights)
-    trunk = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    trunk = {key: value for key, value in state.items() if not key.startswith(heads)}
     load_state(backbone, trunk, source=source, hint=f"Give weights of a {name}.")
     logger.info("loaded %s into %s", source, name)
 

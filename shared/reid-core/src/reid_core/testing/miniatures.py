@@ -9,6 +9,30 @@ from types import MappingProxyType
 
 __all__ = ["MINIATURES", "MINIATURE_LISTS", "write_images", "write_miniature"]
 
+
+def _prepared(
+    folder: str,
+    *,
+    train: Iterable[str],
+    query: Iterable[str],
+    gallery: Iterable[str],
+    query_same: Iterable[str] = (),
+) -> tuple[str, ...]:
+    """Return the files of an archive with face crops and masks beside the images."""
+    splits = {
+        "bounding_box_train": train,
+        "query": query,
+        "query_same": query_same,
+        "bounding_box_test": gallery,
+    }
+    return tuple(
+        f"{folder}/{tree}/{split}/{name}"
+        for tree in ("imgs", "lr_face", "hr_face", "mask")
+        for split, names in splits.items()
+        for name in names
+    )
+
+
 MINIATURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "ltcc": (
@@ -79,6 +103,35 @@ MINIATURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Celeb-reID/gallery/1_2_0.jpg",
             "Celeb-reID/gallery/1_3_1.jpg",
             "Celeb-reID/gallery/632_2_0.jpg",
+        ),
+        "celeb_light": (
+            "Celeb-reID-light/train/1_1_0.jpg",
+            "Celeb-reID-light/train/1_2_0.jpg",
+            "Celeb-reID-light/train/10_1_0.jpg",
+            "Celeb-reID-light/train/2_1_0.jpg",
+            "Celeb-reID-light/query/1_5_0.jpg",
+            "Celeb-reID-light/query/590_1_2.jpg",
+            "Celeb-reID-light/gallery/1_2_0.jpg",
+            "Celeb-reID-light/gallery/590_2_0.jpg",
+        ),
+        "celeb_lr_hr_mask": _prepared(
+            "celeb",
+            train=("1_c1_0.jpg", "10_c1_0.jpg", "2_c1_0.jpg", "2_c2_0.jpg"),
+            query=("1_c5_0.jpg", "7_c2_0.jpg"),
+            gallery=("1_c1_0.jpg", "7_c9_0.jpg"),
+        ),
+        "celeb_light_lr_hr_mask": _prepared(
+            "celeb-light",
+            train=("1_1_0.jpg", "10_1_0.jpg", "2_1_0.jpg", "2_2_0.jpg"),
+            query=("1_5_0.jpg", "7_2_0.jpg"),
+            gallery=("1_1_0.jpg", "7_9_0.jpg"),
+        ),
+        "prcc_lr_hr_mask": _prepared(
+            "prcc",
+            train=("001_c1_001.jpg", "001_c3_004.jpg", "014_c1_001.jpg", "014_c2_001.jpg"),
+            query=("003_c3_001.jpg", "021_c3_001.jpg"),
+            query_same=("003_c2_001.jpg", "021_c2_001.jpg"),
+            gallery=("003_c1_001.jpg", "021_c1_001.jpg"),
         ),
         "sysu": (
             "SYSU-MM01/cam1/0001/0001.jpg",

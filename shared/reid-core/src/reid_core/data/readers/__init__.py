@@ -22,7 +22,9 @@ from reid_core.data.locate import (
     list_names,
     locate_dataset,
 )
+from reid_core.data.readers import prepared
 from reid_core.data.readers.celeb import CELEB, read_celeb
+from reid_core.data.readers.celeb_light import CELEB_LIGHT, read_celeb_light
 from reid_core.data.readers.counts import CountDifference, compare_counts, count_split
 from reid_core.data.readers.csv_table import CSV_LAYOUT, read_csv
 from reid_core.data.readers.deepchange import DEEPCHANGE, read_deepchange
@@ -102,6 +104,10 @@ READERS: Mapping[str, Reader] = MappingProxyType(
             Reader(VC_CLOTHES_CC, read_vc_clothes_cc),
             Reader(DEEPCHANGE, read_deepchange),
             Reader(CELEB, read_celeb),
+            Reader(CELEB_LIGHT, read_celeb_light),
+            Reader(prepared.CELEB_PREPARED, prepared.read_celeb_prepared),
+            Reader(prepared.CELEB_LIGHT_PREPARED, prepared.read_celeb_light_prepared),
+            Reader(prepared.PRCC_PREPARED, prepared.read_prcc_prepared),
             Reader(SYSU, read_sysu, takes_arrays=True),
             Reader(REGDB, read_regdb),
             Reader(LLCM, read_llcm),
@@ -118,8 +124,9 @@ DATASET_NAMES: tuple[str, ...] = (*READERS, "folder", "csv")
 
 # What may be found in a folder unasked; the modes of VC-Clothes and of MSMT17 share one layout.
 _LAYOUTS = (
-    *(LTCC, PRCC, LAST, VC_CLOTHES, DEEPCHANGE, CELEB, SYSU, REGDB, LLCM),
+    *(LTCC, PRCC, LAST, VC_CLOTHES, DEEPCHANGE, CELEB, CELEB_LIGHT, SYSU, REGDB, LLCM),
     *(MARKET1501, DUKEMTMC, MSMT17),
+    *(prepared.CELEB_PREPARED, prepared.CELEB_LIGHT_PREPARED, prepared.PRCC_PREPARED),
 )
 
 

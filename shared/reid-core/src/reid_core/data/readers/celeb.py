@@ -39,7 +39,7 @@ CELEB = DatasetInfo(
 )
 
 _NAME = NamePattern(
-    re.compile(r"0*(?P<pid>[1-9][0-9]{0,2})_[0-9]+_[0-9]+\."),
+    re.compile(r"(?P<identity>0*(?P<pid>[1-9][0-9]{0,2}))_[0-9]+_[0-9]+\."),
     f"<person, 1 to {MAX_PID}>_<image>_<number>.jpg, e.g. 1_1_0.jpg",
 )
 
@@ -65,5 +65,5 @@ def _read_split(listing: Listing, below: str) -> list[Labelled]:
         if pid > MAX_PID:
             listing.misnamed.append((path, _NAME))
         else:
-            images.append(Labelled(path, pid, len(images), None))
+            images.append(Labelled(path, pid, len(images), None, identity=label["identity"]))
     return images

@@ -76,7 +76,7 @@ def _read_train(listing: Listing, below: str) -> list[Sample]:
 
 def _train_image(path: Path, person: str, camera: str) -> Labelled:
     outfit = f"{person}C" if camera == "C" else person
-    return Labelled(path, int(person), "ABC".index(camera), outfit)
+    return Labelled(path, int(person), "ABC".index(camera), outfit, identity=person)
 
 
 def _test_sample(image: NamedImage, camid: int, rank: Mapping[int, int]) -> Sample:

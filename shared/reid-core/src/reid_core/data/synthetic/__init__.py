@@ -3,10 +3,12 @@
 A `Person` keeps their body, skin, hair, face and gait through every `Outfit`; outfits are shared
 between people and mislead; a `Camera` adds background, light, colours and blur. `render` turns one
 of each and a `Pose` into an image with a body-part mask and a face box. `synthesize` writes whole
-data sets in the layout of LTCC, PRCC, LaST, Celeb-reID, SYSU-MM01, RegDB, LLCM, Market-1501,
-DukeMTMC-reID or MSMT17, for a first run, tests and experiments without gated data. SYSU-MM01, RegDB
-and LLCM also show people in the near infrared or by their warmth; in the last three clothes stay,
-and cameras change everything else. What is made here says nothing about real people.
+data sets in the layout of LTCC, PRCC, LaST, Celeb-reID (also light), SYSU-MM01, RegDB, LLCM,
+Market-1501, DukeMTMC-reID or MSMT17, for a first run, tests and experiments without gated data;
+`annotate_synthetic` adds what human parsing, face detection and face restoration would find in
+them. SYSU-MM01, RegDB and LLCM also show people in the near infrared or by their warmth; in the
+last three clothes stay, and cameras change everything else. What is made here says nothing about
+real people.
 
     rng = np.random.default_rng(0)
     person, camera = draw_person(rng), draw_camera(rng)
@@ -16,6 +18,7 @@ and cameras change everything else. What is made here says nothing about real pe
 
 from __future__ import annotations
 
+from reid_core.data.synthetic.annotations import annotate_synthetic, ensure_annotations
 from reid_core.data.synthetic.generate import ensure_synthetic, synthesize
 from reid_core.data.synthetic.layouts import LAYOUTS
 from reid_core.data.synthetic.parts import CLOTHING_PARTS, IDENTITY_PARTS, Part
@@ -40,11 +43,13 @@ __all__ = [
     "RenderedImage",
     "Size",
     "SyntheticSpec",
+    "annotate_synthetic",
     "draw_camera",
     "draw_heading",
     "draw_outfit",
     "draw_person",
     "draw_pose",
+    "ensure_annotations",
     "ensure_synthetic",
     "render",
     "synthesize",

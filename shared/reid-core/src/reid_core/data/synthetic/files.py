@@ -16,18 +16,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reid_core import __version__
+from reid_core.data.layout import SYNTHETIC_MARKER
 from reid_core.data.synthetic.layouts import Layout, get_layout
 from reid_core.data.synthetic.render import FaceBox
 from reid_core.data.synthetic.shots import Shot
 from reid_core.data.synthetic.spec import SyntheticSpec
 from reid_core.data.synthetic.world import World
+from reid_core.errors import ConfigError
 
 __all__ = [
     "Job",
     "Label",
     "digest",
+    "job_of",
     "marker_text",
+    "read_marker",
     "recipe",
+    "save_pixels",
     "write_labels",
     "write_shot",
 ]
@@ -108,6 +113,35 @@ def recipe(job: Job) -> dict[str, Any]:
     }
 
 
+def read_marker(folder: Path) -> dict[str, Any] | None:
+    """Return the marker of a synthetic data set; None where the folder is none."""
+    try:
+        found = json.loads((folder / SYNTHETIC_MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_ours = isinstance(found, dict) and found.get("generator") == "reid-core"
+    return found if is_ours else None
+
+
+def job_of(marker: Mapping[str, Any]) -> Job | None:
+    """Return what made a data set from its marker.
+
+    Returns:
+        None where this version would make other images from the same numbers, or cannot read them.
+    """
+    try:
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in marker["spec"].items()
+        }
+        job = Job(marker["layout"], marker["seed"], SyntheticSpec(**values), marker["masks"])
+        get_layout(job.name)
+    except (AttributeError, KeyError, TypeError, ConfigError):
+        return None
+    wanted = recipe(job)
+    return job if all(marker.get(key) == value for key, value in wanted.items()) else None
+
+
 def digest(job: Job) -> str:
     """Return 8 hex digits that name the recipe."""
     return hashlib.sha256(json.dumps(recipe(job), sort_keys=True).encode()).hexdigest()[:8]
@@ -134,7 +168,7 @@ def write_shot(job: Job, world: World, shot: Shot, folder: Path) -> Label:
     """
     aspect = job.layout.fixed_aspect
     rendered = world.photograph(shot, job.spec.height, fixed_aspect=aspect)
-    _save(rendered.image, folder / shot.path)
+    save_pixels(rendered.image, folder / shot.path)
     if job.write_masks:
         # PNG whatever the images are: label maps must not be compressed with loss.
         stem = PurePosixPath(shot.path).with_suffix(".png")
@@ -142,7 +176,7 @@ def write_shot(job: Job, world: World, shot: Shot, folder: Path) -> Label:
             if pixels is not None:
                 path = folder / kind / stem
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _save(pixels, path)
+                save_pixels(pixels, path)
     appearance = world.outfit(shot.person, shot.outfit, is_shared=shot.is_shared).appearance
     return Label(shot, appearance, rendered.face_box)
 
@@ -166,7 +200,8 @@ def write_labels(path: Path, labels: Sequence[Label]) -> None:
             writer.writerow([*row, *([shot.spectrum] if spectrum else []), *corners])
 
 
-def _save(pixels: NDArray[np.uint8], path: Path) -> None:
+def save_pixels(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write (H, W, 3) RGB or (H, W) pixels in the format that the path ends in."""
     image = Image.fromarray(pixels)
     if path.suffix == ".jpg":
         image.save(path, quality=92, subsampling=0)

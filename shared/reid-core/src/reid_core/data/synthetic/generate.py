@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import secrets
-import shutil
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from reid_core.data.layout import SYNTHETIC_MARKER
-from reid_core.data.synthetic.files import Job, digest, marker_text, recipe, write_labels
+from reid_core.data.synthetic.files import (
+    Job,
+    digest,
+    marker_text,
+    read_marker,
+    recipe,
+    write_labels,
+    write_shot,
+)
+from reid_core.data.synthetic.publish import has_content, move_into_place, partial_folder
 from reid_core.data.synthetic.spec import Size, SyntheticSpec, resolve_size
-from reid_core.data.synthetic.workers import choose_workers, write_shots
+from reid_core.data.synthetic.workers import write_shots
 from reid_core.errors import ConfigError, OutputError
 from reid_core.files import output_error, user_cache_folder
+from reid_core.processes import choose_workers
 
 __all__ = ["ensure_synthetic", "synthesize"]
 
 _logger = logging.getLogger(__name__)
-
-# A run killed half-way leaves its temporary folder behind; the next one clears it after a day, when
-# it cannot belong to a run that is still going.
-_STALE_SECONDS = 24 * 3600
 
 
 def synthesize(
@@ -47,8 +47,8 @@ def synthesize(
     data set as generated. A complete one made from the same recipe is reused.
 
     Args:
-        layout: ``ltcc``, ``prcc``, ``last``, ``celeb``, ``sysu``, ``regdb``, ``llcm``,
-            ``market1501``, ``dukemtmc`` or ``msmt17``.
+        layout: ``ltcc``, ``prcc``, ``last``, ``celeb``, ``celeb_light``, ``sysu``, ``regdb``,
+            ``llcm``, ``market1501``, ``dukemtmc`` or ``msmt17``.
         root: Folder that is to hold the data set's own folder; made if missing.
         seed: Seed of everything, >= 0. The same seed gives the same bytes, whatever the number of
             workers, with the same versions of NumPy and Pillow.
@@ -75,15 +75,9 @@ def synthesize(
     try:
         if _is_reusable(folder, job, overwrite=overwrite):
             return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder)
-        partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(4)}")
-        try:
-            partial.mkdir()
+        with partial_folder(folder) as partial:
             _fill(partial, job, name, workers, progress)
-            _publish(partial, folder, job, overwrite=overwrite)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            move_into_place(partial, folder, lambda: _is_reusable(folder, job, overwrite=overwrite))
     except OSError as error:
         raise output_error(folder, error) from error
     return folder
@@ -144,7 +138,7 @@ def _fill(
         (folder / path).write_bytes(content)
     number = choose_workers(len(shots)) if workers is None else workers
     labels = []
-    for label in write_shots(job, shots, folder, number):
+    for label in write_shots(job, shots, folder, number, write_shot):
         labels.append(label)
         if progress is not None:
             progress(len(labels), len(shots))
@@ -161,7 +155,7 @@ def _is_reusable(folder: Path, job: Job, *, overwrite: bool) -> bool:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    found = _read_marker(folder)
+    found = read_marker(folder)
     if found is None:
         raise OutputError(
             f"{folder} is there already and is no synthetic data set (it holds no "
@@ -178,45 +172,9 @@ def _is_reusable(folder: Path, job: Job, *, overwrite: bool) -> bool:
         return False
     shots = job.shots()
     paths = [*(shot.path for shot in shots), *job.lists(shots)]
-    lost = [path for path in paths if not _has_content(folder / path)]
+    lost = [path for path in paths if not has_content(folder / path)]
     if lost:
         _logger.warning(
             "%s has lost %d of its files, such as %s; it is made again", folder, len(lost), lost[0]
         )
     return not lost
-
-
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
-
-
-def _read_marker(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((folder / SYNTHETIC_MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    is_ours = isinstance(found, dict) and found.get("generator") == "reid-core"
-    return found if is_ours else None
-
-
-def _publish(partial: Path, folder: Path, job: Job, *, overwrite: bool) -> None:
-    """Move a complete data set into place, unless another process was faster."""
-    if _is_reusable(folder, job, overwrite=overwrite):
-        return
-    if folder.exists():
-        # Renamed first: the old one is there or gone, never half gone.
-        old = folder.with_name(f"{partial.name}-old")
-        folder.rename(old)
-        shutil.rmtree(old, ignore_errors=True)
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not _is_reusable(folder, job, overwrite=False):
-            raise
-
-
-def _remove_stale(folder: Path) -> None:
-    for path in folder.parent.glob(f".{folder.name}.partial-*"):
-        with suppress(OSError):  # another process may be clearing it too
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(path)

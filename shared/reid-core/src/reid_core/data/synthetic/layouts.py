@@ -9,6 +9,7 @@ import numpy as np
 
 from reid_core.data.naming import SYNTHETIC_LAYOUTS, LayoutName
 from reid_core.data.readers.celeb import CELEB, MAX_PID
+from reid_core.data.readers.celeb_light import CELEB_LIGHT
 from reid_core.data.readers.dukemtmc import DUKEMTMC
 from reid_core.data.readers.last import LAST
 from reid_core.data.readers.llcm import LLCM
@@ -96,6 +97,8 @@ def get_layout(name: str) -> Layout:
             return Layout("last", LAST.folder, _plan_last)
         case "celeb":
             return Layout("celeb", CELEB.folder, _plan_celeb, fixed_aspect=0.5)
+        case "celeb_light":
+            return Layout("celeb_light", CELEB_LIGHT.folder, _plan_celeb, fixed_aspect=0.5)
         case "sysu":
             return Layout("sysu", SYSU.folder, plan_sysu, sites=SYSU_SITES, lists=list_sysu)
         case "regdb":
@@ -216,7 +219,7 @@ def _plan_last(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
 
 
 def _plan_celeb(spec: SyntheticSpec, rng: np.random.Generator) -> list[Shot]:
-    """Celeb-reID: {train,query,gallery}/<pid>_<image>_<number>.jpg; images count from 1.
+    """Celeb-reID, also light: {train,query,gallery}/<pid>_<image>_<number>.jpg, images from 1.
 
     Training and test number their people separately, so that a number means two people. Clothes
     change from image to image. A query shows an outfit that the gallery lacks, so that this

@@ -20,7 +20,7 @@ from reid_core.data.synthetic.sections import FloatArray
 from reid_core.data.synthetic.wardrobe import Outfit
 from reid_core.errors import ConfigError
 
-__all__ = ["FaceBox", "RenderedImage", "render"]
+__all__ = ["FaceBox", "Framing", "RenderedImage", "render"]
 
 # Canvas pixels per image pixel and axis; their average smooths the edges. Small images need more.
 _SUPERSAMPLE, _SUPERSAMPLE_SMALL, _SMALL_HEIGHT = 2, 3, 96
@@ -38,7 +38,7 @@ class FaceBox(NamedTuple):
     bottom: int
 
 
-class _Framing(NamedTuple):
+class Framing(NamedTuple):
     """Where the person stands in the picture, and how large: pixels, pixels per metre."""
 
     row: float
@@ -54,11 +54,13 @@ class RenderedImage:
         image: (H, W, 3) uint8 RGB; infrared and thermal images have three equal channels.
         mask: (H, W) uint8, `Part` of each pixel.
         face_box: Where the face is, or None where it is turned away or hidden.
+        framing: Where the person stands.
     """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     face_box: FaceBox | None
+    framing: Framing
 
     def face_crop(self) -> NDArray[np.uint8] | None:
         """Return the (h, w, 3) uint8 pixels of the face box, or None without one."""
@@ -103,7 +105,8 @@ def render(
         )
     person, outfit = seen_person(person, camera.spectrum), seen_outfit(outfit, camera.spectrum)
     n = _SUPERSAMPLE_SMALL if height < _SMALL_HEIGHT else _SUPERSAMPLE
-    row, column, scale = _frame_person(person, camera, rng, height, width)
+    framing = _frame_person(person, camera, rng, height, width)
+    row, column, scale = framing
     canvas = Canvas(
         height * n,
         width * n,
@@ -126,16 +129,17 @@ def render(
         mask[hidden], face[hidden] = 0, False
     image = _expose(picture, camera, rng)
     half = 0.5 * person.head * person.height * scale
-    return RenderedImage(image, mask, _face_box(face, np.pi * half * half * person.face.aspect))
+    face_box = _face_box(face, np.pi * half * half * person.face.aspect)
+    return RenderedImage(image, mask, face_box, framing)
 
 
 def _frame_person(
     person: Person, camera: Camera, rng: np.random.Generator, height: int, width: int
-) -> _Framing:
+) -> Framing:
     """Fit the standing figure, hair included, into the box, then shake the box."""
     fill = float(rng.uniform(0.90, 0.97)) * (1.0 + camera.jitter * float(rng.normal()))
     visible_height = person.height * float(np.cos(camera.pitch)) + 0.16
-    return _Framing(
+    return Framing(
         row=height * (0.48 + 0.5 * fill + camera.jitter * float(rng.normal())),
         column=width * (0.5 + 1.4 * camera.jitter * float(rng.normal())),
         scale=fill * height / visible_height,

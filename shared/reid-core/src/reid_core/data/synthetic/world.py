@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reid_core.data.synthetic.people import Person, draw_person
-from reid_core.data.synthetic.pose import draw_pose
+from reid_core.data.synthetic.pose import Pose, draw_pose
 from reid_core.data.synthetic.render import RenderedImage, render
 from reid_core.data.synthetic.scene import (
     Camera,
@@ -23,7 +23,7 @@ from reid_core.data.synthetic.scene import (
 from reid_core.data.synthetic.shots import Shot
 from reid_core.data.synthetic.wardrobe import Outfit, draw_outfit
 
-__all__ = ["World", "WornOutfit"]
+__all__ = ["Scene", "World", "WornOutfit"]
 
 # Purpose of a random stream; part of its seed, so that no two purposes share numbers.
 _PERSON, _SHELF, _OWN_OUTFIT, _SHOP_OUTFIT, _CAMERA, _IMAGE = range(6)
@@ -43,6 +43,30 @@ class WornOutfit(NamedTuple):
 
     outfit: Outfit
     appearance: str
+
+
+class Scene(NamedTuple):
+    """Who stands before which camera, and how: the arguments of `render` for one image."""
+
+    person: Person
+    outfit: Outfit
+    camera: Camera
+    pose: Pose
+    rng: np.random.Generator
+    height: int
+    width: int
+
+    def render(self) -> RenderedImage:
+        """Render the image; once, because it takes its random numbers from ``rng``."""
+        return render(
+            self.person,
+            self.outfit,
+            self.camera,
+            self.pose,
+            self.rng,
+            height=self.height,
+            width=self.width,
+        )
 
 
 class World:
@@ -104,7 +128,11 @@ class World:
     def photograph(
         self, shot: Shot, height: int, *, fixed_aspect: float | None = None
     ) -> RenderedImage:
-        """Render an image.
+        """Render an image; the arguments are those of ``stage``."""
+        return self.stage(shot, height, fixed_aspect=fixed_aspect).render()
+
+    def stage(self, shot: Shot, height: int, *, fixed_aspect: float | None = None) -> Scene:
+        """Return what is to be seen in an image.
 
         Args:
             shot: Who, wearing what, before which camera.
@@ -122,15 +150,8 @@ class World:
             columns = round(rows * float(rng.uniform(*_BOX_ASPECT)))
         else:
             rows, columns = height, round(height * fixed_aspect)
-        return render(
-            self.person(shot.person),
-            self.outfit(shot.person, shot.outfit, is_shared=shot.is_shared).outfit,
-            camera,
-            pose,
-            rng,
-            height=rows,
-            width=columns,
-        )
+        outfit = self.outfit(shot.person, shot.outfit, is_shared=shot.is_shared).outfit
+        return Scene(self.person(shot.person), outfit, camera, pose, rng, rows, columns)
 
     def _rng(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence((*self._entropy, *purpose)))

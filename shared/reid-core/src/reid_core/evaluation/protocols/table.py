@@ -12,29 +12,42 @@ from reid_core.evaluation.rules import Match
 
 __all__ = ["PROTOCOLS"]
 
-# Data sets whose reader does not name the publication.
-_PAPERS = {
-    "celeb": (
-        "Huang et al., Beyond Scalar Neuron: Adopting Vector-Neuron Capsules for Long-Term Person "
-        "Re-Identification, TCSVT 2020"
-    ),
-}
-_PAPERS["celeb_light"] = _PAPERS["celeb"]
 
-
-def _prcc(name: str, query: str, *, gallery_draw: Draw = "all", trials: int = 1) -> Protocol:
+def _prcc(
+    name: str,
+    query: str,
+    *,
+    dataset: str = "prcc",
+    gallery_draw: Draw = "all",
+    trials: int = 1,
+    default: bool = True,
+) -> Protocol:
     camera, outfit = ("B", "in the same") if query == "query_same" else ("C", "in another")
     return Protocol(
-        name=f"prcc/{name}",
+        name=f"{dataset}/{name}",
         match="any_camera",
         query=query,
         gallery_draw=gallery_draw,
         trials=trials,
         # Published results rank the whole gallery; single-shot ones do not compare with them.
-        default=gallery_draw == "all",
+        default=default and gallery_draw == "all",
         remark=f"`gallery` is camera A, `{query}` is camera {camera}: the same people {outfit} "
         "outfit.",
     )
+
+
+def _prcc_all(dataset: str, *, same_clothes: bool = True) -> list[Protocol]:
+    """Return the protocols; those of the same clothes are reported unasked where it is so said."""
+    return [
+        _prcc("same_clothes", "query_same", dataset=dataset, default=same_clothes),
+        _prcc("cloth_changing", "query_diff", dataset=dataset),
+        *(
+            _prcc(
+                f"{name}_single_shot", query, dataset=dataset, gallery_draw="single_shot", trials=10
+            )
+            for name, query in (("same_clothes", "query_same"), ("cloth_changing", "query_diff"))
+        ),
+    ]
 
 
 def _standard(
@@ -75,12 +88,18 @@ def _celeb() -> list[Protocol]:
             default=False,
             remark=f"{without} {positions}",
         ),
-        _standard("celeb_light", without, match="any_camera"),
-        Protocol(
-            name=f"celeb_light/{official}",
-            match="standard",
-            default=False,
-            remark=f"{without} {index}",
+        *(
+            protocol
+            for name in ("celeb_light", "celeb_lr_hr_mask", "celeb_light_lr_hr_mask")
+            for protocol in (
+                _standard(name, without, match="any_camera"),
+                Protocol(
+                    name=f"{name}/{official}",
+                    match="standard",
+                    default=False,
+                    remark=f"{without} {index}",
+                ),
+            )
         ),
     ]
 
@@ -191,10 +210,9 @@ _MARKET_REMARK = (
 
 _ALL = (
     *_with_outfits("ltcc", "The lists in the data set's `info` folder are not used."),
-    _prcc("same_clothes", "query_same"),
-    _prcc("cloth_changing", "query_diff"),
-    _prcc("same_clothes_single_shot", "query_same", gallery_draw="single_shot", trials=10),
-    _prcc("cloth_changing_single_shot", "query_diff", gallery_draw="single_shot", trials=10),
+    *_prcc_all("prcc"),
+    # The authors' archive has no queries of camera B.
+    *_prcc_all("prcc_lr_hr_mask", same_clothes=False),
     _standard("last", _LAST_REMARK, match="any_camera"),
     _standard("last", _LAST_REMARK, match="any_camera", val=True),
     *_with_outfits("vcclothes"),
@@ -222,8 +240,7 @@ _ALL = (
 
 def _cited(protocol: Protocol) -> Protocol:
     reader = READERS.get(protocol.dataset)
-    paper = _PAPERS.get(protocol.dataset, "") if reader is None else reader.info.paper
-    return replace(protocol, citation=paper)
+    return protocol if reader is None else replace(protocol, citation=reader.info.paper)
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(

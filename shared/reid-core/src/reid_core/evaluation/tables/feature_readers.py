@@ -39,7 +39,8 @@ def read_feature_tables(path: Path, labels: Path | None = None) -> list[FeatureT
     Args:
         path: ``.npz``: arrays under the names of ``COLUMNS``, or two lists under those names with
             ``query_`` and ``gallery_`` (``q_``, ``g_``) before them. ``.npy``: the features, which
-            are mapped, not read. ``.parquet``: columns of these names, features as a list column.
+            are mapped, not read. ``.parquet``: columns of these names, features as lists, of lists
+            where they are in parts.
         labels: CSV table of the labels, in the order of the features; needed for ``.npy``.
 
     Returns:
@@ -185,15 +186,16 @@ def _parquet_column(column: Any, name: str, path: Path) -> npt.NDArray[Any]:
         return values.astype(str) if values.dtype == object else values
     if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
         raise FeatureFileError(f"{path}: {name} is {column.type}; a list of numbers is expected")
-    array = column.combine_chunks()
-    flat: npt.NDArray[Any] = array.flatten().to_numpy(zero_copy_only=False)
-    lengths = array.value_lengths().to_numpy()
-    if len(lengths) and (lengths != lengths[0]).any():
-        row = int(np.flatnonzero(lengths != lengths[0])[0])
-        raise FeatureFileError(
-            f"{path}: row {row} has {lengths[row]} features, row 0 has {lengths[0]}"
-        )
-    return flat.reshape(len(lengths), -1)
+    array, shape = column.combine_chunks(), [len(column)]
+    while pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type):
+        lengths = array.value_lengths().to_numpy()
+        if len(lengths) and (lengths != lengths[0]).any():
+            odd = int(np.flatnonzero(lengths != lengths[0])[0])
+            place = f"{path}: row {odd * len(column) // len(lengths)} has"
+            raise FeatureFileError(f"{place} {lengths[odd]} features, row 0 has {lengths[0]}")
+        shape.append(int(lengths[0]) if len(lengths) else 0)
+        array = array.flatten()
+    return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
 def _known_columns(names: Sequence[str], path: Path, what: str) -> dict[str, ColumnName]:

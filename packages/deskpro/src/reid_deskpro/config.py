@@ -184,9 +184,9 @@ def demo(dataset: str = "prcc") -> DeskProConfig:
         config,
         data=replace(config.data, height=128, width=64, test_batch_size=64),
         model=ModelConfig(width=0.25, face_height=64, face_width=64, weights="none"),
-        optim=replace(config.optim, lr=2e-3, warmup_epochs=2),
+        optim=replace(config.optim, lr=1.5e-3, warmup_epochs=2),
         teacher_epochs=6,
-        epochs=10,
+        epochs=20,
         run=RunConfig(eval_every=0),
     )
 

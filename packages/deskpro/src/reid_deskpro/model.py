@@ -63,7 +63,7 @@ class DeskPro(nn.Module):
 
     Args:
         num_pids: N, identities in training; None builds the test-time network, without classifiers
-            and without a teacher (13.2 million parameters at width 1; 19.7 for training with 12
+            and without a teacher (13.1 million parameters at width 1; 19.7 for training with 12
             identities).
         mode: ``all``, or one stream alone: ``body`` or ``face``.
         teacher: False leaves the teacher out of a network for training.

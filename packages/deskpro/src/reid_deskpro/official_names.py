@@ -80,7 +80,7 @@ def networks_of(state: Iterable[str]) -> tuple[str, ...]:
 
 def num_pids_of(state: Mapping[str, Tensor]) -> int | None:
     """Return the identities of the first classifier; all have as many in a network that loads."""
-    rows = [len(value) for key, value in state.items() if key.endswith("classifier.weight")]
+    rows = [_rows(value) for key, value in state.items() if key.endswith("classifier.weight")]
     return rows[0] if rows else None
 
 
@@ -88,8 +88,13 @@ def width_of(state: Mapping[str, Tensor], where: str) -> float:
     """Return the factor of OSNet's channels by the first convolution there is."""
     for key, value in state.items():
         if key.endswith(_STEM_WEIGHT):
-            return len(value) / _STEM_CHANNELS
+            return _rows(value) / _STEM_CHANNELS
     raise CheckpointError(f"{where} lacks {_STEM_WEIGHT}; its first keys are {first_keys(state)}")
+
+
+def _rows(value: Tensor) -> int:
+    """Return the length of the first axis; 0 of a single number, which only damage leaves."""
+    return value.shape[0] if value.ndim else 0
 
 
 def first_keys(state: Iterable[str]) -> str:

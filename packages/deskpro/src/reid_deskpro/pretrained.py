@@ -10,7 +10,7 @@ from reid_core.errors import CheckpointError, ConfigError
 from reid_core.models.pretrained import load_backbone
 from reid_deskpro.osnet import OSNetTrunk
 
-__all__ = ["load_osnet"]
+__all__ = ["find_osnet", "load_osnet"]
 
 # torchreid's names of the files, by the width of the network.
 _IMAGENET_FILES = {
@@ -34,14 +34,35 @@ def load_osnet(trunk: OSNetTrunk, weights: str | Path, *, width: float) -> None:
         ConfigError: ``imagenet`` was asked for a width without such weights.
         CheckpointError: The file is missing, no state dict, or does not fit.
     """
-    path = _imagenet_file(width) if str(weights) == "imagenet" else weights
     load_backbone(
         trunk,
-        path,
+        find_osnet(weights, width=width) or "none",
         name=f"torchreid OSNet of width {width:g}",
         imagenet=None,
         heads=("fc.", "classifier."),
     )
+
+
+def find_osnet(weights: str | Path, *, width: float) -> Path | None:
+    """Return the file of start weights, so that a missing one is known before the work begins.
+
+    Args:
+        weights: As in ``load_osnet``.
+        width: As in ``load_osnet``.
+
+    Returns:
+        None for ``none``.
+
+    Raises:
+        ConfigError: ``imagenet`` was asked for a width without such weights.
+        CheckpointError: There is no such file.
+    """
+    if str(weights) == "none":
+        return None
+    path = _imagenet_file(width) if str(weights) == "imagenet" else Path(weights)
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path} with start weights of OSNet; check the path")
+    return path
 
 
 def _imagenet_file(width: float) -> Path:

@@ -206,7 +206,8 @@ def find_teacher(run: Run, config: DeskProConfig, whole: ReIDDataset) -> Teacher
         path = Path(config.teacher)
     elif not (path := run.folder / TEACHER_FOLDER / TEACHER_NAME).is_file():
         path = train_inside(run, config, whole)
-    teacher = read_teacher(path)
+    with run.main_first():  # process 0 may just have written it
+        teacher = read_teacher(path)
     teacher.require_identities(identities_of(keep_prepared(whole)))
     if run.is_main:
         say(f"teacher {path}, of {teacher.num_pids:,} people")

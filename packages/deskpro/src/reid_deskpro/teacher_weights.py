@@ -141,11 +141,17 @@ def parse_teacher(content: object, *, source: str) -> Teacher:
             "deskpro-teacher or a <dataset>_teacher.pth of the authors"
         )
     identities = values.get("identities")
+    names = tuple(map(str, identities)) if isinstance(identities, list | tuple) else None
+    if names is not None and len(names) != num_pids:
+        raise CheckpointError(
+            f"{source} names {len(names)} identities but classifies {num_pids}; copy it again, or "
+            "train a teacher (deskpro-teacher)"
+        )
     return Teacher(
         source=source,
         state=state,
         num_pids=num_pids,
-        identities=tuple(map(str, identities)) if isinstance(identities, list | tuple) else None,
+        identities=names,
         facts={
             name: value
             for name, value in values.items()

@@ -125,6 +125,20 @@ def test_only_the_doubled_stream_counts_twice(feature_map):
     assert set(counts.values()) == {1}
 
 
+def test_the_trunk_stage_by_stage():
+    torch.manual_seed(0)
+    trunk = OSNetTrunk(width=1 / 16).eval()
+    images = torch.randn(2, 3, 64, 32)
+    found = F.conv2d(images, trunk.conv1.conv.weight, stride=2, padding=3)
+    found = norm(trunk.conv1.bn, found, training=False).relu()
+    found = F.max_pool2d(found, 3, stride=2, padding=1)
+    for stage in (trunk.conv2, trunk.conv3):
+        first, second, (transition, _) = stage
+        found = F.avg_pool2d(transition(second(first(found))), 2)
+    expected = trunk.conv5(trunk.conv4[1](trunk.conv4[0](found)))
+    torch.testing.assert_close(trunk(images), expected)
+
+
 @pytest.mark.parametrize(("width", "channels"), [(1, 512), (0.5, 256), (0.25, 128), (1 / 32, 16)])
 def test_widths(width, channels):
     with torch.device("meta"):

@@ -9,7 +9,7 @@ from reid_core.errors import CheckpointError, ConfigError
 from reid_deskpro.lmbn import LMBN
 from reid_deskpro.model import DeskPro
 from reid_deskpro.osnet import OSNetTrunk
-from reid_deskpro.pretrained import load_osnet
+from reid_deskpro.pretrained import find_osnet, load_osnet
 
 
 @pytest.fixture
@@ -89,6 +89,18 @@ def test_files_that_do_not_fit(stored, tmp_path, change, message):
     torch.save(stored, path)
     with pytest.raises(CheckpointError, match=rf"osnet\.pth does not fit the network: {message}"):
         load_osnet(OSNetTrunk(width=0.25), path, width=0.25)
+
+
+def test_files_are_found_before_anything_is_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert find_osnet("none", width=0.3) is None
+    with pytest.raises(CheckpointError, match=r"no file .*osnet_x1_0_imagenet\.pth"):
+        find_osnet("imagenet", width=1.0)
+    with pytest.raises(CheckpointError, match=r"there is no file x\.pth with start weights"):
+        find_osnet("x.pth", width=1.0)
+    path = tmp_path / "osnet.pth"
+    path.touch()
+    assert find_osnet(str(path), width=1.0) == path
 
 
 def test_a_missing_file(tmp_path):

@@ -143,3 +143,17 @@ def test_names_of_other_identities_are_not_written(network, tmp_path):
     with pytest.raises(CheckpointError, match=message):
         save_teacher(tmp_path / "x.pth", network, identities=["a", "b"], facts={})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("names", [("1", "10"), (*NAMES, "3"), ()])
+def test_names_that_are_not_as_many_as_the_classes(content, names):
+    content["identities"] = list(names)
+    with pytest.raises(CheckpointError, match=f"names {len(names)} identities but classifies 3"):
+        parse_teacher(content, source="teacher.pth")
+
+
+def test_a_classifier_of_one_number(content):
+    key = next(key for key in content["state_dict"] if key.endswith("classifier.weight"))
+    content["state_dict"][key] = torch.tensor(1.0)
+    with pytest.raises(CheckpointError, match="names 3 identities but classifies 0"):
+        parse_teacher(content, source="teacher.pth")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ LOCK_NAME = ".lock"
 """File that is locked; it stays, and means nothing by itself."""
 
 _LOCK_OFFSET = 2**20  # beyond the text, which others may read while the byte is locked
+_POLL_SECONDS = 0.2  # between two looks at a lock that is waited for
 
 
 class FolderLock:
@@ -30,16 +32,17 @@ class FolderLock:
     Args:
         path: The folder; it must exist.
         what: What people call it, for messages, e.g. ``run folder``.
+        wait: Wait until no other process uses it.
 
     Attributes:
         path: The folder.
 
     Raises:
-        ConfigError: When another process uses it.
+        ConfigError: When another process uses it, unless ``wait``.
         OutputError: When the lock file cannot be made.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, what: str, *, wait: bool = False) -> None:
         self.path = path
         self._what = what
         self._lock = path / LOCK_NAME
@@ -48,8 +51,8 @@ class FolderLock:
         except OSError as error:
             raise output_error(self._lock, error) from error
         try:
-            self._acquire()
-        except ConfigError:
+            self._acquire(wait=wait)
+        except BaseException:
             os.close(self._descriptor)
             raise
 
@@ -68,32 +71,40 @@ class FolderLock:
     ) -> None:
         self.close()
 
-    def _acquire(self) -> None:
+    def _acquire(self, *, wait: bool) -> None:
         """Lock one byte of the lock file.
 
         Raises:
-            ConfigError: When another process holds it.
+            ConfigError: When another process holds it, unless ``wait``.
         """
-        os.lseek(self._descriptor, _LOCK_OFFSET, os.SEEK_SET)
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(self._descriptor, msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
-        except (BlockingIOError, PermissionError) as error:
-            owner = self._lock.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-            raise ConfigError(
-                f"{self._what} {self.path} is in use by {owner or 'another process'}; wait for it, "
-                "stop it, or choose another folder with --out"
-            ) from error
-        except OSError:
-            return  # some network file systems have no locks; the work goes on without
+        while True:
+            try:
+                self._lock_byte()
+                break
+            except (BlockingIOError, PermissionError) as error:
+                if not wait:
+                    owner = self._lock.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+                    raise ConfigError(
+                        f"{self._what} {self.path} is in use by {owner or 'another process'}; "
+                        "wait for it, stop it, or choose another folder with --out"
+                    ) from error
+                time.sleep(_POLL_SECONDS)
+            except OSError:
+                return  # some network file systems have no locks; the work goes on without
         with suppress(OSError):  # only read by people; a full disk must not matter here
             os.ftruncate(self._descriptor, 0)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             owner = f"process {os.getpid()} on {socket.gethostname()}\n"
             os.write(self._descriptor, owner.encode("utf-8"))
+
+    def _lock_byte(self) -> None:
+        """Take the lock, or raise the operating system's error at once."""
+        os.lseek(self._descriptor, _LOCK_OFFSET, os.SEEK_SET)
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(self._descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)

@@ -6,7 +6,7 @@ import logging
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -64,8 +64,9 @@ def map_in_processes(
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
             ahead = _WAITING_CHUNKS * num_workers
-            pending = deque(pool.submit(work, chunk) for chunk in chunks[:ahead])
+            pending: deque[Future[Sequence[Result]]] = deque()
             try:
+                pending.extend(pool.submit(work, chunk) for chunk in chunks[:ahead])
                 while done < len(chunks):
                     yield from pending.popleft().result()
                     done += 1

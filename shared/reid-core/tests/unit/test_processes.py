@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
@@ -54,6 +56,16 @@ def test_a_script_without_a_guard_goes_on_with_one_process(tmp_path):
     )
     assert done.stdout.splitlines()[-1] == "1225"
     assert "going on with one process" in done.stderr
+
+
+def test_processes_that_end_while_work_is_handed_out(monkeypatch, caplog):
+    class BrokenPool(ProcessPoolExecutor):
+        def submit(self, *_):
+            raise BrokenProcessPool("ended at once")
+
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", BrokenPool)
+    assert list(map_in_processes(sorted, [1, 2, 3], num_workers=2, chunk_size=1)) == [1, 2, 3]
+    assert "going on with one process" in caplog.text
 
 
 def test_few_items_are_not_worth_other_processes(monkeypatch):

@@ -8,7 +8,9 @@ import io
 import json
 import os
 import pickle
+import sys
 import tarfile
+import types
 import zipfile
 from pathlib import Path
 
@@ -75,6 +77,66 @@ def test_allowed_names_do_not_stay_allowed(tmp_path):
     read_torch_file(tmp_path / "a.pth")
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / "a.pth", weights_only=True)
+
+
+class Foreign(dict):
+    """A settings object as yacs has them: a dict with attributes of its own."""
+
+    def __init__(self, values: dict) -> None:
+        super().__init__(values)
+        self.renamed_keys: set = {"a"}
+
+
+class ForeignCall:
+    """An object that a file makes by calling a function of its package."""
+
+    def __reduce__(self):
+        return ForeignCall, ("rm -rf",)
+
+
+@pytest.fixture
+def foreign_package(monkeypatch):
+    """Writes objects as those of a package; it is gone when they are read."""
+    for kind in (Foreign, ForeignCall):
+        monkeypatch.setattr(kind, "__module__", "foreign.config")
+    package = types.ModuleType("foreign.config")
+    package.Foreign, package.ForeignCall = Foreign, ForeignCall
+    monkeypatch.setitem(sys.modules, "foreign", types.ModuleType("foreign"))
+    monkeypatch.setitem(sys.modules, "foreign.config", package)
+
+    def save(path, content):
+        torch.save(content, path)
+        for name in ("foreign.config", "foreign"):
+            monkeypatch.delitem(sys.modules, name)
+
+    return save
+
+
+def test_stand_ins_of_named_packages(tmp_path, foreign_package):
+    path = tmp_path / "x.ckpt"
+    settings = Foreign({"epochs": 140, "loss": Foreign({"alpha": 0.7})})
+    content = {"settings": settings, "made": ForeignCall(), "weight": torch.ones(2)}
+    foreign_package(path, content)
+    found = read_torch_file(path, stand_ins=("other", "foreign"))
+    assert found["settings"] == {"epochs": 140, "loss": {"alpha": 0.7}}
+    assert not isinstance(found["settings"], Foreign)
+    assert found["made"] == {}
+    assert found["weight"].tolist() == [1, 1]
+    assert "foreign" not in sys.modules
+    for names in ((), ("foreign.config",), ("for",)):
+        with pytest.raises(CheckpointError, match=r"is refused: it holds foreign\.config\.Foreign"):
+            read_torch_file(path, stand_ins=names)
+
+
+def test_stand_ins_change_nothing_else(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"a": np.float32(1.5)}, path)
+    assert read_torch_file(path, stand_ins=("foreign",)) == {"a": 1.5}
+    torch.save({"a": 1}, path, _use_new_zipfile_serialization=False)
+    assert read_torch_file(path, stand_ins=("foreign",)) == {"a": 1}
+    path.write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(CheckpointError, match="is damaged or no PyTorch checkpoint"):
+        read_torch_file(path, stand_ins=("foreign",))
 
 
 class Attack:

@@ -25,6 +25,7 @@ _SHOWN = 5
 _DAMAGED = "damaged files"
 _COLOURED = "masks in colours, as of a parser's pictures, where black and white is expected"
 _OTHER_SIZE = "masks of another size than their image"
+_DARK = "masks that are dark throughout, such as of 0 and 1, where 0 and 255 are expected"
 _EMPTY = "masks without a single white pixel"
 _FULL = "masks without a single black pixel"
 _GREY = (
@@ -32,7 +33,9 @@ _GREY = (
 )
 
 # What keeps a folder from being used; the rest may be as it should.
-_PROBLEMS = (_DAMAGED, _COLOURED, _OTHER_SIZE)
+_PROBLEMS = (_DAMAGED, _COLOURED, _OTHER_SIZE, _DARK)
+
+_BRIGHT = 128  # from which a pixel is meant to be white
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +132,10 @@ def _faults(path: Path, is_mask: bool, image: Path) -> tuple[str, ...]:
     tests: Iterable[tuple[str, Callable[[], bool]]] = (
         (_COLOURED, lambda: bool((pixels != pixels[:, :, :1]).any())),
         (_OTHER_SIZE, lambda: pixels.shape[1::-1] != size),
+        (_DARK, lambda: 0 < int(values.max()) < _BRIGHT),
         (_EMPTY, partial(_is_only, values, 0)),
         (_FULL, partial(_is_only, values, 255)),
-        (_GREY, lambda: bool(set(values.tolist()) - {0, 255})),
+        (_GREY, lambda: int(values.max()) >= _BRIGHT and bool(set(values.tolist()) - {0, 255})),
     )
     return tuple(fault for fault, applies in tests if applies())
 

@@ -99,14 +99,16 @@ def choose_face(faces: Sequence[Sequence[float]], height: int, width: int, min_s
 
     Returns:
         The face of the person whom the image shows: below the middle, or outside the image, is
-        somebody else or a mistake.
+        somebody else or a mistake, as is a face of more than twice the image's size.
     """
     if not faces:
         return Face(None, "no face was detected")
     upper = [
         (score * (right - left) * (bottom - top), Box(left, top, right, bottom))
         for left, top, right, bottom, score in faces
-        if 0 <= top + bottom < height and 0 <= left + right < 2 * width
+        if 0 <= top + bottom < height
+        and 0 <= left + right < 2 * width
+        and max(right - left, bottom - top) <= 2 * max(height, width)
     ]
     if not upper:
         return Face(None, "no face in the upper half")

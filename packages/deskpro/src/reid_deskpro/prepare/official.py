@@ -202,7 +202,8 @@ def _is_same(source: Path, target: Path, how: How) -> bool:
 
 def _link(source: Path, target: Path) -> bool:
     try:
-        os.link(source, target)
+        # Of a symbolic link, the file behind it: a link to it would lead nowhere from here.
+        os.link(source.resolve(), target)
     except OSError:  # another disk, or a file system without hard links
         return False
     return True

@@ -40,14 +40,16 @@ def complete(config: PrepareConfig, progress: Progress | None) -> PrepareConfig:
         progress: See ``Progress``.
 
     Raises:
-        ConfigError: When there is no data, ``data`` and ``dataset`` contradict each other, or a
-            setting would have no effect.
+        ConfigError: When ``data`` or ``out`` is missing, ``data`` and ``dataset`` contradict each
+            other, or a setting would have no effect.
         DatasetNotFoundError: When no data set is recognised there.
         OutputError: When synthetic data cannot be written.
     """
     if not config.data:
         raise ConfigError("--data is missing: give the folder of a data set, or `synthetic`")
     if not is_synthetic(config.data):
+        if config.out is None:
+            raise ConfigError("--out is missing: give the folder to prepare")
         if config.parsing is None and (config.keep or config.background):
             raise ConfigError(
                 "--keep and --background say how masks are made of label maps; give --parsing, too"
@@ -75,18 +77,21 @@ def complete(config: PrepareConfig, progress: Progress | None) -> PrepareConfig:
     return replace(config, parsing=found / PARSING, faces=found / FACES, restored=restored)
 
 
-def require_out(config: PrepareConfig) -> Path:
+def require_out(config: PrepareConfig, root: Path) -> Path:
     """Return the prepared folder.
 
+    Args:
+        config: Complete settings.
+        root: The data set's own folder.
+
     Raises:
-        ConfigError: When it is not given, or lies where it must not.
+        ConfigError: When it is the data set's own folder.
     """
-    if config.out is None:
-        raise ConfigError("--out is missing: give the folder to prepare")
-    out, root = config.out.expanduser().absolute(), Path(config.data).expanduser().absolute()
-    if out == root:
+    assert config.out is not None, "complete settings name it"
+    out = config.out.expanduser()
+    if out.resolve() == root.resolve():
         raise ConfigError(f"--out {config.out} is the data set's own folder; choose another one")
-    return config.out.expanduser()
+    return out
 
 
 def require_memory(config: PrepareConfig, num_images: int) -> None:

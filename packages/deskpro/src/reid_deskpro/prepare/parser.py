@@ -82,10 +82,9 @@ class OnnxParser:
     def _to_labels(self, output: npt.NDArray[Any]) -> Labels:
         """Turn logits (1, C, h, w), or label numbers (1, h, w) or (1, 1, h, w), into labels."""
         num_labels = len(LABEL_SETS[self.label_set].names)
-        if output.dtype.kind in "iu" and output.size and output.max() < num_labels:
-            numbers = output.reshape(output.shape[-2:]) if output.ndim >= 2 else output
-            if numbers.ndim == 2:
-                return numbers.astype(np.uint8)
+        is_one_map = output.ndim >= 2 and set(output.shape[:-2]) <= {1}
+        if is_one_map and output.dtype.kind in "iu" and output.size and output.max() < num_labels:
+            return output.reshape(output.shape[-2:]).astype(np.uint8)
         if output.ndim == 4 and output.shape[:2] == (1, num_labels):
             labels: Labels = output[0].argmax(axis=0).astype(np.uint8)
             return labels

@@ -84,10 +84,13 @@ def ensure_prepared(layout: str, *, size: Size = "demo", progress: Progress | No
         ReIDError: As ``prepare``.
     """
     config = PrepareConfig(data=f"synthetic:{layout}", synthetic_size=size)
-    return prepare(config, progress=progress).folder
+    # Waits: several processes of a training, or several commands, may begin at once.
+    return prepare(config, progress=progress, wait=True).folder
 
 
-def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Preparation:
+def prepare(
+    config: PrepareConfig, *, progress: Progress | None = None, wait: bool = False
+) -> Preparation:
     """Make masks, face crops and restored faces of a data set.
 
     What an earlier run did in the same folder and what is still as it was is left alone; steps for
@@ -97,6 +100,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
         config: What is made, and of what. Of synthetic data the exact annotations are used
             where no source is given.
         progress: See ``Progress``.
+        wait: Wait while another process works on the folder, instead of refusing.
 
     Returns:
         What there is now.
@@ -110,8 +114,8 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
         OutputError: When a file cannot be written.
     """
     config = complete(config, progress)
-    out = require_out(config)
     dataset = load_dataset(config.dataset, config.data)
+    out = require_out(config, dataset.root)
     if config.official_layout != "none":
         check_official(dataset.name, with_val=config.official_val)
     images = collect_images(dataset, out)
@@ -120,7 +124,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(out, error) from error
-    with FolderLock(out, "prepared folder"):
+    with FolderLock(out, "prepared folder", wait=wait):
         run = _Run(config, images, Manifest.begin(dataset, out), progress)
         run.do_all()
         attached = attach_companions(dataset, out)

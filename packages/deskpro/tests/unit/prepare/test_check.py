@@ -41,6 +41,7 @@ def test_a_whole_folder_is_healthy(prepared):
         (np.zeros((HEIGHT, WIDTH), np.uint8), "without a single white pixel: 1", False),
         (np.full((HEIGHT, WIDTH), 255, np.uint8), "without a single black pixel: 1", False),
         (np.tile(np.uint8([0, 9, 255, 0]), (HEIGHT, WIDTH // 4)), "grey values", False),
+        (np.tile(np.uint8([0, 1]), (HEIGHT, WIDTH // 2)), "masks that are dark", True),
         (np.full((HEIGHT, WIDTH, 3), (0, 255, 0), np.uint8), "masks in colours", True),
         (np.tile(np.uint8([0, 255]), (HEIGHT, WIDTH)), "another size than their image", True),
     ],

@@ -67,8 +67,14 @@ class TestChoosing:
 
     @pytest.mark.parametrize(
         "face",
-        [[10, 45, 20, 56, 1], [-20, 10, -1, 20, 1], [60, 10, 70, 20, 1], [10, -9, 20, -1, 1]],
-        ids=["lower half", "left of it", "right of it", "above it"],
+        [
+            [10, 45, 20, 56, 1],
+            [-20, 10, -1, 20, 1],
+            [60, 10, 70, 20, 1],
+            [10, -9, 20, -1, 1],
+            [-1e6, -1e6, 1e6 + 40, 1e6 + 20, 1],
+        ],
+        ids=["lower half", "left of it", "right of it", "above it", "of another scale"],
     )
     def test_other_people_do_not_count(self, face):
         assert choose_face([face], 100, 60, 1).reason == "no face in the upper half"

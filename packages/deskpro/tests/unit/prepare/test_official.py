@@ -1,5 +1,6 @@
 """The official layout: names, links, and that our readers take it."""
 
+import os
 import shutil
 
 import numpy as np
@@ -151,3 +152,28 @@ def test_two_images_of_one_name_are_refused(tmp_path):
     save(other, np.zeros((48, 24, 3), np.uint8))
     with pytest.raises(DatasetError, match=r"would both be called imgs/bounding_box_train/001_c1"):
         prepare_miniature("prcc", tmp_path, official_layout="link")
+
+
+def test_images_that_are_symbolic_links(tmp_path):
+    images = [tmp_path / file for file in MINIATURES["celeb"]]
+    for number, path in enumerate(images):
+        store = tmp_path / "store" / f"{number}.jpg"
+        save(store, np.full((48, 24, 3), 10 * number, np.uint8))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(os.path.relpath(store, path.parent))
+        below = path.relative_to(tmp_path / "Celeb-reID").with_suffix(".png")
+        save(tmp_path / "labels" / below, draw_labels(has_face=True))
+    made = prepare(
+        PrepareConfig(
+            data=str(tmp_path / "Celeb-reID"),
+            dataset="celeb",
+            out=tmp_path / "out",
+            parsing=tmp_path / "labels",
+            sheet_images=0,
+            workers=1,
+            official_layout="link",
+        )
+    )
+    laid_out = sorted((made.official / "imgs").rglob("*.jpg"))
+    assert len(laid_out) == len(images)
+    assert all(path.is_file() and not path.is_symlink() for path in laid_out)

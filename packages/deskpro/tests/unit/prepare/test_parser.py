@@ -1,6 +1,7 @@
 """Label maps from an ONNX model; the model here is made by hand."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -157,3 +158,27 @@ def test_a_whole_run_with_a_model(make, model, names):
     assert '"threads"' not in parameters.read_text()
     again = make(parsing=model, parser=settings, keep=(13,))
     assert again.done == {"parsing": 0, "mask": len(names), "lr_face": 0}
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        # Logits of a quantised model, all of which could be label numbers.
+        (np.stack([np.full((2, 3), k == 7, np.int8) for k in range(LABELS)])[None], 7),
+        (np.full((1, 1, 2, 3), 5, np.int64), 5),
+    ],
+)
+def test_whole_numbers_may_be_logits_or_labels(model, output, expected, monkeypatch):
+    parser = open_parser(model, "", "lip", ParserConfig(), 1)
+    session = type(
+        "Session",
+        (),
+        {
+            "run": lambda *_: [output],
+            "get_inputs": lambda _: [SimpleNamespace(name="image", shape=[1, 3, 2, 3])],
+        },
+    )
+    monkeypatch.setattr("reid_deskpro.prepare.parser._open_session", lambda *_: session())
+    labels = parser.parse(Image.new("RGB", (3, 2)))
+    assert labels.shape == (2, 3)
+    assert (labels == expected).all()

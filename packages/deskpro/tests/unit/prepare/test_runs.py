@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from reid_core.errors import (
     ImageFileError,
     MemoryLimitError,
 )
-from reid_deskpro.prepare import PrepareConfig, prepare, recipe
+from reid_deskpro.prepare import PrepareConfig, ensure_prepared, prepare, recipe
 from reid_deskpro.prepare.manifest import read_manifest, require_finished
 from reid_deskpro.prepare.runner import run_step
 
@@ -361,6 +363,9 @@ class TestRefusals:
     def test_of_the_data_sets_own_folder(self, make, prcc, label_maps):
         with pytest.raises(ConfigError, match="the data set's own folder"):
             make(parsing=label_maps, out=prcc)
+        with pytest.raises(ConfigError, match="the data set's own folder"):
+            make(parsing=label_maps, data=str(prcc.parent), out=prcc)
+        assert {path.name for path in prcc.iterdir()} == {"rgb"}
 
     def test_of_a_second_process(self, make, label_maps, tmp_path):
         from reid_core.testing.commands import run_installed  # a lock is per process
@@ -376,6 +381,28 @@ class TestRefusals:
             done = run_installed("python", "-c", script, cwd=tmp_path, check=False)
         assert "prepared folder" in done.stderr
         assert "is in use by process" in done.stderr
+
+    def test_of_synthetic_people_waits_for_a_second_process(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("REID_CACHE", str(tmp_path))
+        folder = ensure_prepared("prcc", size="tiny")
+        # A lock is per process. It is dropped once this process is known to wait for it.
+        script = (
+            "import sys; from pathlib import Path; from reid_core.folder_lock import FolderLock\n"
+            f"lock = FolderLock(Path({str(folder)!r}), 'prepared folder')\n"
+            "print('locked', flush=True); sys.stdin.readline()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as holder:
+            assert holder.stdout.readline() == "locked\n"
+
+            def release(_):
+                if holder.poll() is None:
+                    holder.communicate("\n")
+
+            monkeypatch.setattr("reid_core.folder_lock.time.sleep", release)
+            assert ensure_prepared("prcc", size="tiny") == folder
+            assert holder.poll() == 0
 
     def test_of_work_that_needs_more_memory(self, make, label_maps):
         with pytest.raises(MemoryLimitError, match="names and records of 13 images"):

@@ -150,7 +150,7 @@ def plan_training(
         run: The run.
         network: The networks in training mode, with ``embed``; they may be on the meta device.
         dataset: The data set.
-        protocols: What is evaluated.
+        protocols: What is evaluated; nothing where there are none.
         data: Size of the images, place of the images.
         limit: What ``--memory-limit`` says.
         batch_size: Images per training batch.
@@ -165,9 +165,11 @@ def plan_training(
     plan = open_plan("training", limit, run.device, run.world)
     _add_training(plan, network, (batch_size, 3, data.height, data.width), moments, run)
     add_parts(plan)
-    test = add_evaluation(
-        plan, network, dataset.splits, protocols, data, device=run.device, world=run.world
-    )
+    test = data
+    if protocols:
+        test = add_evaluation(
+            plan, network, dataset.splits, protocols, data, device=run.device, world=run.world
+        )
     train = place_images(
         data,
         plan,

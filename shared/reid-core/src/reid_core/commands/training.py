@@ -46,6 +46,7 @@ from reid_core.training_config import TrainingConfig
 
 __all__ = [
     "DecodedImages",
+    "Rounds",
     "TrainingImages",
     "TrainingSettings",
     "evaluate_epoch",
@@ -56,6 +57,8 @@ __all__ = [
     "open_training_data",
     "require_epochs_left",
 ]
+
+_NOT_EVALUATED = "none: the data set has no query and gallery images of known people"
 
 
 class TrainingSettings(Protocol):
@@ -113,6 +116,25 @@ class TrainingImages(NamedTuple):
 
     evaluator: Evaluator
     loader: TrainLoader
+
+
+class Rounds(NamedTuple):
+    """What people count a training by.
+
+    Attributes:
+        name: ``epoch``, or what a method counts instead.
+        length: Epochs of each.
+    """
+
+    name: str = "epoch"
+    length: int = 1
+
+    def number(self, epochs: int) -> int:
+        """Return how many rounds so many finished epochs are."""
+        return epochs // self.length
+
+
+_EPOCHS = Rounds()
 
 
 def open_training_data(
@@ -197,6 +219,7 @@ def open_decoded_images(
     *,
     batch_size: int,
     moments: int,
+    evaluate: bool = True,
     add_parts: Callable[[MemoryPlan], None] = lambda plan: None,
 ) -> DecodedImages:
     """Decode all images once, the test images first, so that bad ones are found before training.
@@ -210,6 +233,7 @@ def open_decoded_images(
         network: The networks in training mode, with ``embed``; they may be on the meta device.
         batch_size: Images of the largest training batch.
         moments: Numbers that the optimisers keep of each parameter.
+        evaluate: Whether there is anything to evaluate; otherwise the evaluator has no protocols.
         add_parts: Adds what only this method needs in memory.
 
     Raises:
@@ -218,7 +242,7 @@ def open_decoded_images(
         ImageFileError: When images are damaged (unless they are to be skipped).
         OutputError: When the image cache cannot be written.
     """
-    protocols = choose_protocols(dataset, config.protocols)
+    protocols = choose_protocols(dataset, config.protocols) if evaluate else ()
     permutations = open_permutations(protocols, dataset)
     augment, scale = config.augment, _crop_scale(config.augment)
     places = plan_training(
@@ -327,6 +351,8 @@ def leave_results(
     evaluation: Evaluation,
     weights: Weights,
     best: BestWeights,
+    *,
+    rounds: Rounds = _EPOCHS,
 ) -> None:
     """Write weights, results and report into the run's folder, and print the table.
 
@@ -335,10 +361,11 @@ def leave_results(
         method: The method.
         config: The run's settings.
         dataset: The data set.
-        evaluation: Of the weights.
+        evaluation: Of the weights; one without results is reported as none.
         weights: Those of the test-time network that ``config.select`` asks for; the card is what
             the method's loader must know of it.
         best: The best evaluation on the test set.
+        rounds: What the training is counted by; where it is not epochs, both are told.
 
     Raises:
         OutputError: When a file cannot be written.
@@ -347,14 +374,19 @@ def leave_results(
     earlier = [record for record in metrics if record["kind"] == "eval" and record["epoch"] == -1]
     seconds = sum(record["timing"]["seconds"] for record in metrics if record["kind"] == "train")
     preset, best_on_test = run.origin["preset"], best.state_dict()
+    length = {"epochs": config.epochs}
+    if rounds.name != "epoch":
+        length = {f"{rounds.name}s": rounds.number(config.epochs), **length}
+        best_on_test[rounds.name] = rounds.number(best_on_test["epoch"] + 1) - 1
     details = {
         "preset": preset,
         "seed": config.run.seed,
-        "epochs": config.epochs,
+        **length,
         "selected": config.select,
         "best_on_test": best_on_test,
     }
-    kept = f"best on the TEST set (epoch {best_on_test['epoch'] + 1})"
+    trained = ", ".join(f"{number} {name}" for name, number in length.items())
+    kept = f"best on the TEST set ({rounds.name} {best_on_test[rounds.name] + 1})"
     outcome = Outcome(
         evaluation=evaluation,
         stage="trained",
@@ -363,10 +395,11 @@ def leave_results(
         details=details,
         facts={
             "preset": preset,
-            "weights": "last epoch" if config.select == "last" else kept,
-            **_describe_best(best_on_test, config),
+            "weights": f"last {rounds.name}" if config.select == "last" else kept,
+            **_describe_best(best_on_test, config, rounds.name),
+            **({} if evaluation.results else {"evaluation": _NOT_EVALUATED}),
             "device": describe_device(run.device),
-            "training": f"{seconds:,.0f} s in {config.epochs} epochs",
+            "training": f"{seconds:,.0f} s in {trained}",
         },
         metrics=metrics,
         config=to_dict(config),
@@ -387,11 +420,13 @@ def leave_results(
         say(f"wrote {path}")
 
 
-def _describe_best(best: Mapping[str, Any], config: TrainingSettings) -> dict[str, str]:
+def _describe_best(
+    best: Mapping[str, Any], config: TrainingSettings, counted: str
+) -> dict[str, str]:
     """Return the best evaluation on the test set for the report, beside that of the last epoch."""
     if config.select == "best" or not best["results"]:
         return {}
     return {
-        "best on the TEST set": f"rank-1 {best['rank1']:.1%} after epoch {best['epoch'] + 1}, "
+        "best on the TEST set": f"rank-1 {best['rank1']:.1%} after {counted} {best[counted] + 1}, "
         "for comparison only"
     }

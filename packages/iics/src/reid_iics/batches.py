@@ -23,6 +23,10 @@ from reid_iics.pseudo_labels import PseudoLabels
 __all__ = ["CameraSampler", "inter_loader", "intra_loader", "require_clusters"]
 
 
+# Without it the numbers would be those that the loader draws from for its batch ``number``.
+_STREAM = (1,)
+
+
 class CameraSampler:
     """Batches of B images of every camera, side by side (stage 1, official).
 
@@ -81,7 +85,8 @@ class CameraSampler:
         dealt = []
         for number, images in enumerate(self._cameras):
             # A generator for each camera: its order does not depend on the other cameras.
-            rng = np.random.default_rng([self._seed, epoch, number])
+            entropy = np.random.SeedSequence([self._seed, epoch, number], spawn_key=_STREAM)
+            rng = np.random.default_rng(entropy)
             dealt.append(rng.permutation(images)[:count].reshape(-1, self._batch_size))
         steps = np.stack(dealt, axis=1)  # (iterations, C, B)
         return steps[self._rank :: self._world_size].reshape(-1)

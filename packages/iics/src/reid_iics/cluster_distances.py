@@ -29,7 +29,7 @@ FAR = 1e30
 so that sums and differences of such distances are no NaN."""
 
 # Rows that are mirrored together.
-_MIRROR_ROWS = 256
+_MIRROR_ROWS = 128
 
 
 def num_pairs(num_points: int) -> int:
@@ -48,22 +48,25 @@ class ClusterDistances(Protocol):
 
     size: int
 
-    def read(self, cluster: int, out: Distances) -> None:
-        """Write the (size,) distances of a cluster; very far to itself and what is gone."""
+    def merge(self, kept: int, gone: int, share: float, bounds: Distances) -> int:
+        """Put a cluster into one before it; return and note as ``look`` does of that one.
 
-    def merge(self, kept: int, gone: int, share: float, out: Distances) -> None:
-        """Put a cluster into another one, and what ``read`` gives of that one into ``out``.
+        Mean distances are a step from one to the other, so that equal ones stay what they are.
 
         Args:
-            kept: Which one it is put into.
+            kept: Which one it is put into, the lower of the two.
             gone: Which one is gone from here on.
             share: Its share of the points of both.
-            out: (size,) for the mean distances: a step from one to the other, so that equal
-                distances stay what they are.
+            bounds: As for ``look``.
         """
 
-    def nearest(self) -> tuple[Distances, Integers]:
-        """Return every cluster's smallest distance and, the lowest such, its nearest cluster."""
+    def look(self, cluster: int, bounds: Distances) -> int:
+        """Return the nearest one of the clusters after one, the lowest such; note its distance.
+
+        Args:
+            cluster: Not the last one.
+            bounds: (M,) where the distance is noted.
+        """
 
 
 class Triangle:
@@ -71,68 +74,71 @@ class Triangle:
 
     Attributes:
         size: M.
-        far: (M,) ``FAR`` for what is gone, else 0.
     """
 
     def __init__(self, distances: Distances, size: int) -> None:
         self.size = size
-        self.far = np.zeros_like(distances, shape=size)
         self._distances = distances
-        self._starts = row_starts(size)
-        self._places = np.empty(size, np.int64)
-        self._other = np.empty_like(self.far)
+        # One more, and columns from the place before theirs: the first start is -1.
+        self._starts = row_starts(size) + 1
+        self._floor = np.full_like(distances, -FAR, shape=size)
+        self._own, self._other = np.zeros_like(self._floor), np.zeros_like(self._floor)
 
-    def read(self, cluster: int, out: Distances) -> None:
-        """See ``ClusterDistances``."""
-        np.take(self._distances, self._column(cluster), out=out[:cluster], mode="clip")
-        out[cluster] = FAR
-        out[cluster + 1 :] = self._row(cluster)
-        out += self.far
+    def smallest(self) -> Distances:
+        """Return (M,) the smallest distance of each to the clusters after it; the last has none."""
+        smallest = np.full_like(self._floor, FAR)
+        if self.size > 1:
+            first = self._starts[:-1] + np.arange(self.size - 1)
+            np.minimum.reduceat(self._distances, first, out=smallest[:-1])
+        return smallest
 
-    def merge(self, kept: int, gone: int, share: float, out: Distances) -> None:
+    def merge(self, kept: int, gone: int, share: float, bounds: Distances) -> int:
         """See ``ClusterDistances``."""
-        other = self._other
-        self.read(kept, out)
-        self.read(gone, other)
-        other -= out
+        # What stands for a cluster and itself is whatever was there before, and never looked at.
+        own, other, row = self._own, self._other, self._row(kept)
+        places = self._starts[:kept]
+        column = self._distances[max(0, kept - 1) :]
+        column.take(places, out=own[:kept], mode="clip")
+        own[kept + 1 :] = row
+        self._distances[gone - 1 :].take(self._starts[:gone], out=other[:gone], mode="clip")
+        other[gone + 1 :] = self._row(gone)
+        other -= own
         other *= share
-        out += other
-        out[kept] = out[gone] = FAR
-        self._distances[self._column(kept)] = out[:kept]
-        self._row(kept)[:] = out[kept + 1 :]
-        self.far[gone] = FAR
+        own += other
+        column[places] = own[:kept]
+        self._floor[gone] = FAR
+        after = own[kept + 1 :]
+        np.maximum(after, self._floor[kept + 1 :], out=row)
+        place = int(row.argmin())
+        bounds[kept] = row[place]
+        return kept + 1 + place
 
-    def nearest(self) -> tuple[Distances, Integers]:
+    def look(self, cluster: int, bounds: Distances) -> int:
         """See ``ClusterDistances``."""
-        smallest = np.full_like(self.far, FAR)
-        nearest = np.zeros(self.size, np.int64)
-        for cluster in range(self.size - 1):
-            row = self._row(cluster)
-            first = int(row.argmin())
-            if row[first] < smallest[cluster]:
-                smallest[cluster], nearest[cluster] = row[first], cluster + 1 + first
-            closer = row < smallest[cluster + 1 :]
-            np.copyto(nearest[cluster + 1 :], cluster, where=closer)
-            np.copyto(smallest[cluster + 1 :], row, where=closer)
-        return smallest, nearest
+        row = self._row(cluster)
+        np.maximum(row, self._floor[cluster + 1 :], out=row)
+        place = int(row.argmin())
+        bounds[cluster] = row[place]
+        return cluster + 1 + place
 
     def packed(self, kept: Integers) -> Square:
-        """Return the clusters that are kept as a square, in this memory where it suffices."""
-        size, start = len(kept), 0
+        """Return the clusters that are kept as a square, in this memory.
+
+        Args:
+            kept: At most so many that the cells of the square are no more than the distances.
+        """
+        size, end = len(kept), 0
         # What is written never reaches what is still to be read, here and in the next loop.
-        if size < self.size:
-            for place, cluster in enumerate(kept):
-                width = size - 1 - place
-                row = self._distances[self._starts[cluster] + kept[place + 1 :]]
-                self._distances[start : start + width] = row
-                start += width
-        triangle, starts = self._distances, row_starts(size)
-        cells = size * size
-        memory = triangle if len(triangle) >= cells else np.empty_like(triangle, shape=cells)
-        square = memory[:cells].reshape(size, size)
-        for row, row_start in reversed(list(enumerate(starts.tolist()))):
-            square[row, row + 1 :] = triangle[row_start + row + 1 : row_start + size]
-        np.fill_diagonal(square, FAR)
+        for place, cluster in enumerate(kept.tolist()):
+            row = self._row(cluster).take(kept[place + 1 :] - (cluster + 1))
+            self._distances[end : end + len(row)] = row
+            end += len(row)
+        square = self._distances[: size * size].reshape(size, size)
+        for place in reversed(range(size)):
+            start = end - (size - 1 - place)
+            square[place, place + 1 :] = self._distances[start:end]
+            end = start
+        np.fill_diagonal(square, 0)
         for top in range(0, size, _MIRROR_ROWS):
             rows = slice(top, top + _MIRROR_ROWS)
             block = square[rows, rows]
@@ -141,12 +147,8 @@ class Triangle:
         return Square(square)
 
     def _row(self, cluster: int) -> Distances:
-        start = self._starts[cluster]
+        start = int(self._starts[cluster]) - 1
         return self._distances[start + cluster + 1 : start + self.size]
-
-    def _column(self, cluster: int) -> Integers:
-        """Return the places of the distances to the clusters before this one."""
-        return np.add(self._starts[:cluster], cluster, out=self._places[:cluster])
 
 
 class Square:
@@ -154,28 +156,29 @@ class Square:
 
     def __init__(self, square: Distances) -> None:
         self.size = len(square)
-        self.far = np.zeros_like(square, shape=self.size)
         self._square = square
+        self._step = np.empty_like(square, shape=self.size)
 
-    def read(self, cluster: int, out: Distances) -> None:
+    def merge(self, kept: int, gone: int, share: float, bounds: Distances) -> int:
         """See ``ClusterDistances``."""
-        np.add(self._square[cluster], self.far, out=out)
-
-    def merge(self, kept: int, gone: int, share: float, out: Distances) -> None:
-        """See ``ClusterDistances``."""
-        own = self._square[kept]
-        np.subtract(self._square[gone], own, out=out)
-        out *= share
-        own += out
-        own[kept] = FAR
+        own, step = self._square[kept], self._step
+        np.subtract(self._square[gone], own, out=step)
+        step *= share
+        own += step
         self._square[:, kept] = own
-        self.far[gone] = FAR
-        np.add(own, self.far, out=out)
+        # Means with what stays in the other half of the row are far, too: FAR / N at the least.
+        self._square[:gone, gone] = FAR
+        after = own[kept + 1 :]
+        place = int(after.argmin())
+        bounds[kept] = after[place]
+        return kept + 1 + place
 
-    def nearest(self) -> tuple[Distances, Integers]:
+    def look(self, cluster: int, bounds: Distances) -> int:
         """See ``ClusterDistances``."""
-        nearest = self._square.argmin(axis=1)
-        return self._square[np.arange(self.size), nearest], nearest
+        row = self._square[cluster]
+        place = cluster + 1 + int(row[cluster + 1 :].argmin())
+        bounds[cluster] = row[place]
+        return place
 
     def packed(self, kept: Integers) -> Square:
         """Return the clusters that are kept, in the same memory."""

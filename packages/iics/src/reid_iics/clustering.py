@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 # Distances looked at together.
-_BLOCK = 2**20
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,13 +159,14 @@ def distance_quantile(distances: Distances, share: float) -> float:
             "images apart; use a fixed number of clusters, or check the features"
         )
     place = min(round(share * total), total - 1)
-    smallest = np.empty(0, distances.dtype)
-    bound = np.inf
+    parts: list[Distances] = []
+    bound, found = np.inf, 0
     for start in range(0, len(distances), _BLOCK):
         block = distances[start : start + _BLOCK]
-        block = block[block <= bound]
-        smallest = np.concatenate([smallest, block[block != 0]])
-        if len(smallest) > 2 * place + _BLOCK:
-            smallest = np.partition(smallest, place)[: place + 1]
-            bound = smallest[place]
-    return float(np.partition(smallest, place)[place])
+        parts.append(block[(block <= bound) & (block != 0)])
+        found += len(parts[-1])
+        if found > 2 * place + _BLOCK:
+            # A copy, without which all of them would be kept.
+            parts = [np.partition(np.concatenate(parts), place)[: place + 1].copy()]
+            bound, found = parts[0][place], place + 1
+    return float(np.partition(np.concatenate(parts), place)[place])

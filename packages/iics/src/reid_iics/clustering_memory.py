@@ -19,10 +19,8 @@ RERANKING = RerankConfig(k1=20, k2=6, lambda_value=0.3, normalization="min_max")
 # Products while neighbours are sought, at the least (``rerank_set`` takes larger ones if it can).
 _LEAST_TILE = {"chunk": 128, "tile": 512}
 
-# Tiles, in float32 and float64; what the last clusters take where the distances' own memory does
-# not hold their square; what Python notes of a cluster.
+# Tiles, in float32 and float64; what is noted of a cluster.
 _TILE_BYTES = 32 * 2**20
-_SQUARE_BYTES = 64 * 2**20
 _CLUSTER_BYTES = 512
 
 
@@ -43,7 +41,7 @@ def plan_pseudo_labels(
         phase="while clustering",
         remedy=remedy,
     )
-    work = {"merging clusters": _SQUARE_BYTES + _CLUSTER_BYTES * num_images}
+    work = {"merging clusters": _CLUSTER_BYTES * num_images}
     if rerank is not None:
         work["re-ranking"] = least_rerank_bytes(num_images, rerank)
     # One of them at a time.

@@ -242,15 +242,20 @@ class Labeller:
 
 
 def add_labelling(
-    plan: MemoryPlan, config: IICSConfig, camids: Sequence[int], embedding_dim: int
+    plan: MemoryPlan,
+    config: IICSConfig,
+    camids: Sequence[int],
+    embedding_dim: int,
+    device: torch.device,
 ) -> None:
-    """Add what making labels needs to the plan of a run.
+    """Add what making labels and learning them needs to the plan of a run, the network aside.
 
     Args:
         plan: The account.
         config: Settings.
         camids: Camera of each training image.
         embedding_dim: D.
+        device: Where the heads are trained; only what is on the CPU counts.
     """
     count, phase = len(camids), "while clustering"
     sizes = np.unique(np.asarray(camids), return_counts=True)[1]
@@ -267,6 +272,13 @@ def add_labelling(
         4 * count * num_scores,
         phase=phase,
     )
+    if device.type == "cpu":
+        # Those of one stage are made while those of the one before are still there.
+        num_classes = num_scores + min(count, config.inter.clusters)
+        plan.add(
+            f"heads of both stages (about {num_classes:,} classes), their gradients and momentum",
+            3 * 4 * num_classes * embedding_dim,
+        )
     plan_pseudo_labels(plan, count, rerank=RERANKING if config.rerank else None)
 
 

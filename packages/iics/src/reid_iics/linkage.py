@@ -4,11 +4,11 @@ The distances of all pairs lie in one vector, the strict upper triangle row by r
 float32. No library works in place: SciPy, fastcluster and scikit-learn copy the vector (to float64)
 before they begin, which at 30,000 images is the difference between 2 GB and 7 to 16 GB.
 
-The nearest pair is merged again and again. Every cluster remembers its nearest one; as an average
-is never below both of its terms, what is remembered stays a lower bound when others merge, and a
-row is read again only when its bound is the smallest of all. Rows of the triangle are slow to read
-(half of a row is a column), so that once the rest fits, as a square, into the memory of the vector,
-it is spread out there.
+The nearest pair is merged again and again. Every cluster remembers the nearest one of those after
+it; as an average is never below both of its terms, what is remembered stays a lower bound when
+others merge (into the lower place of the two), and a row is read again only when its bound is the
+smallest of all. To merge in the triangle is slow (half of what a cluster has is a column), so that
+once the rest fits, as a square, into the memory of the vector, it is spread out there.
 
 Legend: N points, M clusters that are left.
 """
@@ -35,15 +35,14 @@ from reid_iics.cluster_distances import (
 
 __all__ = ["ClusteringError", "Merges", "average_linkage"]
 
-# A square of so many clusters (64 MB in float32) gets memory of its own where the vector's does not
-# suffice.
-_SMALL_SQUARE = 4096
-
 # The square is packed again when this share of its clusters is left, if it has at least so many.
 _PACK_SHARE = 0.6
-_PACK_LEAST = 512
+_PACK_LEAST = 2048
 
 _PROGRESS_STEPS = 512
+
+# No version of a cluster.
+_NEVER = -2
 
 
 class ClusteringError(ReIDError):
@@ -85,11 +84,10 @@ def average_linkage(
         ClusteringError: Not as many distances as points can have, of another type, or not finite.
     """
     num_points = _check(distances)
-    merges = _Agglomeration(num_points, progress)
-    clusters: Triangle | Square = Triangle(distances, num_points)
-    least = max(_SMALL_SQUARE, math.isqrt(len(distances)))
-    if num_points > least:
-        merges.run(clusters, _row_length(least))
+    triangle = Triangle(distances, num_points)
+    merges = _Agglomeration(triangle.smallest(), progress)
+    merges.run(triangle, _row_length(math.isqrt(len(distances))))
+    clusters: Triangle | Square = triangle
     while not merges.is_done:
         kept = merges.keep_alive()
         clusters = clusters.packed(kept)
@@ -119,9 +117,9 @@ def _check(distances: Distances) -> int:
     if distances.dtype not in (np.float32, np.float64):
         raise ClusteringError(f"distances are {distances.dtype}; use float32 or float64")
     if distances.size:
-        # Either is NaN where one distance is.
+        # Either is NaN where one distance is. What is gone stays farther: FAR / N, at the least.
         low, high = float(distances.min()), float(distances.max())
-        if not max(-low, high) < FAR / 16:
+        if not max(-low, high) < FAR / 2**24:
             raise ClusteringError(
                 f"distances lie between {low:.3g} and {high:.3g}; finite ones are needed. Has the "
                 "network diverged?"
@@ -133,12 +131,18 @@ class _Agglomeration:
     """The clusters that are left and the merges so far.
 
     Of every cluster are known, by its place in the distances: how many points it has, one of them,
-    its (presumed) nearest cluster, the version of that one at the time, its own version (it changes
-    when the cluster does; -1 once it is gone), and a lower bound of its distances. The bound is the
-    distance to the nearest cluster where that one has not changed since.
+    a lower bound of its distances to the clusters after it, the (presumed) nearest one of those,
+    the version of that one at the time, and its own version (it changes when the cluster does; -1
+    once it is gone). The bound is the distance to the nearest one where that one has not changed
+    since.
+
+    Args:
+        bounds: (N,) lower bounds of the distances of each point to those after it.
+        progress: As of ``average_linkage``.
     """
 
-    def __init__(self, num_points: int, progress: Callable[[int, int], None]) -> None:
+    def __init__(self, bounds: Distances, progress: Callable[[int, int], None]) -> None:
+        num_points = len(bounds)
         self._progress = progress
         self._total = num_points - 1
         self._pairs: list[tuple[int, int]] = []
@@ -146,9 +150,9 @@ class _Agglomeration:
         self._counts = [1] * num_points
         self._points = list(range(num_points))
         self._versions = [0] * num_points
-        self._seen = [0] * num_points
-        self._nearest: list[int] = []
-        self._bounds: Distances | None = None
+        self._bounds = bounds
+        self._nearest = [0] * num_points
+        self._seen = [_NEVER] * num_points
 
     @property
     def is_done(self) -> bool:
@@ -157,60 +161,40 @@ class _Agglomeration:
 
     def run(self, clusters: ClusterDistances, least: int) -> None:
         """Merge until ``least`` clusters are left."""
-        if self._bounds is None:
-            self._bounds, places = clusters.nearest()
-            self._nearest = places.tolist()
         bounds, nearest, seen, versions = self._bounds, self._nearest, self._seen, self._versions
-        row = np.empty_like(bounds)
-        for _ in range(self._total + 1 - least - len(self._pairs)):
-            cluster = int(bounds.argmin())
-            while seen[cluster] != versions[nearest[cluster]]:
-                clusters.read(cluster, row)
-                self._note(cluster, row)
-                cluster = int(bounds.argmin())
-            other = nearest[cluster]
-            kept, gone = (cluster, other) if cluster < other else (other, cluster)
-            self._heights.append(float(bounds[cluster]))
-            self._merge(clusters, kept, gone, row)
-            self._note(kept, row)
-
-    def _note(self, cluster: int, row: Distances) -> None:
-        """Note the nearest cluster of one whose distances are known."""
-        assert self._bounds is not None
-        found = int(row.argmin())
-        self._nearest[cluster] = found
-        self._seen[cluster] = self._versions[found]
-        self._bounds[cluster] = row[found]
-
-    def _merge(self, clusters: ClusterDistances, kept: int, gone: int, row: Distances) -> None:
-        """Put a cluster into one before it, and the new distances of that one into ``row``."""
-        assert self._bounds is not None
-        self._pairs.append((self._points[kept], self._points[gone]))
-        count = self._counts[kept] + self._counts[gone]
-        clusters.merge(kept, gone, self._counts[gone] / count, row)
-        self._bounds[gone] = FAR
-        self._counts[kept] = count
-        self._versions[kept] += 1
-        self._versions[gone] = -1
-        if len(self._pairs) % _PROGRESS_STEPS == 0 or self.is_done:
-            self._progress(len(self._pairs), self._total)
+        counts, points, pairs, heights = self._counts, self._points, self._pairs, self._heights
+        for _ in range(self._total + 1 - least - len(pairs)):
+            kept = int(bounds.argmin())
+            while seen[kept] != versions[gone := nearest[kept]]:
+                nearest[kept] = found = clusters.look(kept, bounds)
+                seen[kept] = versions[found]
+                kept = int(bounds.argmin())
+            pairs.append((points[kept], points[gone]))
+            heights.append(bounds.item(kept))
+            counts[kept] += counts[gone]
+            nearest[kept] = found = clusters.merge(kept, gone, counts[gone] / counts[kept], bounds)
+            seen[kept] = versions[found]
+            versions[kept] += 1
+            versions[gone] = -1
+            bounds[gone] = FAR
+            if len(pairs) % _PROGRESS_STEPS == 0 or len(pairs) == self._total:
+                self._progress(len(pairs), self._total)
 
     def keep_alive(self) -> Integers:
         """Forget what is gone and return the places of the clusters that are left."""
         versions = np.array(self._versions)
         kept = np.flatnonzero(versions >= 0)
-        if self._bounds is None or len(kept) == len(versions):
-            return kept
         places = np.full(len(versions), -1)
         places[kept] = np.arange(len(kept))
         nearest = places[np.array(self._nearest)[kept]]
-        # No version is -2: these are looked for again when it is their turn.
-        self._seen = np.where(nearest >= 0, np.array(self._seen)[kept], -2).tolist()
+        # Those whose nearest one is gone are looked at again when it is their turn.
+        self._seen = np.where(nearest >= 0, np.array(self._seen)[kept], _NEVER).tolist()
         self._nearest = np.maximum(nearest, 0).tolist()
         self._versions = versions[kept].tolist()
         self._counts = [self._counts[cluster] for cluster in kept]
         self._points = [self._points[cluster] for cluster in kept]
         self._bounds = self._bounds[kept]
+        self._bounds[-1] = FAR  # Those after it are gone.
         return kept
 
     def result(self) -> Merges:

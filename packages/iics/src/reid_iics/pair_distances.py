@@ -25,8 +25,11 @@ __all__ = ["PairDistances", "put_reranked", "upper_tiles"]
 
 Float32s = npt.NDArray[np.float32]
 
-# Images on either side of a tile: 4 MB of float32, on other devices 256 MB.
+# Images on either side of a tile: 4 MB of float32, on other devices 256 MB. Of few images a tile is
+# smaller, so that it stays small beside the distances of all pairs.
 _CPU_TILE = 1024
+_CPU_TILES = 8
+_LEAST_CPU_TILE = 256
 _DEVICE_TILE = 8192
 
 
@@ -158,7 +161,9 @@ def put_reranked(
 
 def upper_tiles(count: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
     """Yield rows and columns of the tiles that together hold all pairs i < j, row by row."""
-    size = _CPU_TILE if device.type == "cpu" else _DEVICE_TILE
+    size = _DEVICE_TILE
+    if device.type == "cpu":
+        size = min(max(_LEAST_CPU_TILE, -(-count // _CPU_TILES)), _CPU_TILE)
     parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
     for place, rows in enumerate(parts):
         for columns in parts[place:]:

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from reid_core.commands.best import BestWeights
+from reid_core.commands.console import say
 from reid_core.commands.training_data import DecodedImages, open_decoded_images, open_training_data
 from reid_core.commands.training_results import evaluate_epoch, leave_results, require_epochs_left
+from reid_core.commands.training_settings import Rounds
 from reid_core.config import to_dict
 from reid_core.data.loader import Batch, TrainLoader
 from reid_core.data.sample import ReIDDataset
@@ -79,14 +81,18 @@ def train(config: IICSConfig, *, preset: str = "", command: str = "", resume: bo
             model = build_network(config, weights=start).to(run.device)
         first_epoch = 0 if run.resumed else load_official(config, model)
         stage = Stage(model, config)
-        best = BestWeights(run, "iics", keep=config.select == "best")
+        rounds = Rounds("cycle", config.epochs_per_cycle)
+        best = BestWeights(run, "iics", keep=config.select == "best", rounds=rounds)
         run.track(model=model, stage=stage, best=best)
-        if not run.resumed and config.start_from is None:
+        evaluates = bool(opened.evaluator.protocols)
+        if evaluates and not run.resumed and config.start_from is None:
             evaluate_epoch(run, opened.evaluator, model, -1)
         require_epochs_left(run, config.epochs)
 
         card = iics_card(config, model)
-        evaluation: Evaluation | None = None
+        # None until the weights that are left have been evaluated.
+        nothing = Evaluation(samples={}, features={}, results=())
+        evaluation = None if evaluates else nothing
         work: _Work | None = None
         for epoch in run.epochs(config.epochs, first=first_epoch):
             place = find_place(epoch, config.intra.epochs, config.inter.epochs)
@@ -101,7 +107,8 @@ def train(config: IICSConfig, *, preset: str = "", command: str = "", resume: bo
             stage.heads.train()
             for batch in run.batches(work.loader):
                 run.record(work.step(batch), batch)
-            if place.ends_cycle and run.should_evaluate(place.cycle, config.cycles):
+            ends_cycle = place.ends_cycle and run.should_evaluate(place.cycle, config.cycles)
+            if evaluates and ends_cycle:
                 evaluation = None  # the features of the one before
                 label = f"cycle {place.cycle + 1}"
                 evaluation = evaluate_epoch(run, opened.evaluator, model, epoch, label=label)
@@ -115,7 +122,7 @@ def train(config: IICSConfig, *, preset: str = "", command: str = "", resume: bo
         if run.is_main:
             weights = Weights(model.state_dict(), card)
             info = info_of(config.variant, rerank=config.rerank)
-            leave_results(run, info, config, dataset, evaluation, weights, best)
+            leave_results(run, info, config, dataset, evaluation, weights, best, rounds=rounds)
         return run.folder
 
 
@@ -141,11 +148,30 @@ def sort_training_images(dataset: ReIDDataset) -> ReIDDataset:
     return replace(dataset, splits={**dataset.splits, "train": train})
 
 
+def can_evaluate(config: IICSConfig, dataset: ReIDDataset) -> bool:
+    """Tell whether there are test images: people may have no identities at all.
+
+    Raises:
+        ConfigError: When there are none and the weights are to be chosen by them.
+    """
+    if config.protocols or any(dataset.splits[name] for name in dataset.splits if name != "train"):
+        return True
+    if config.select == "best":
+        raise ConfigError(
+            f"select=best chooses weights on the test set, and {dataset.name} in {dataset.root} "
+            "has no query and gallery images; use --select last, or add such images"
+        )
+    return False
+
+
 def open_images(run: Run, config: IICSConfig, dataset: ReIDDataset) -> DecodedImages:
     """Decode all images once for the whole run, with the memory of all stages looked at before."""
     with torch.device("meta"):
         outline = build_network(config, weights="none")
     camids = [sample.camid for sample in dataset.train]
+    evaluates = can_evaluate(config, dataset)
+    if not evaluates and run.is_main:
+        say("no query and gallery images of known people: the network is not evaluated")
     return open_decoded_images(
         run,
         config,
@@ -153,8 +179,13 @@ def open_images(run: Run, config: IICSConfig, dataset: ReIDDataset) -> DecodedIm
         outline,
         batch_size=config.inter.batch_size,
         moments=1,
+        evaluates=evaluates,
         add_parts=partial(
-            add_labelling, config=config, camids=camids, embedding_dim=outline.embedding_dim
+            add_labelling,
+            config=config,
+            camids=camids,
+            embedding_dim=outline.embedding_dim,
+            device=run.device,
         ),
     )
 

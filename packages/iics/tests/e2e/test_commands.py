@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 import shutil
 
 import numpy as np
@@ -66,8 +67,13 @@ def test_training_leaves_everything(finished):
     assert record["published"][MARKET]["mAP"] == 0.739  # the demo's variant: threshold
     assert set(record["untrained"]) == set(record["results"]) == {MARKET}
     assert record["selected"] == "last"
-    assert record["best_on_test"]["epoch"] in (1, 3)
-    assert "best on the TEST set" in (folder / "report.html").read_text(encoding="utf-8")
+    best = record["best_on_test"]
+    assert (best["cycle"], best["epoch"]) in ((0, 1), (1, 3))
+    assert (record["cycles"], record["epochs"]) == (2, 4)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert re.search(rf"best on the TEST set.* after cycle {best['cycle'] + 1},", page)
+    assert "last cycle" in page
+    assert " s in 2 cycles, 4 epochs" in page
 
 
 def test_metrics_record_both_stages(finished):
@@ -182,14 +188,14 @@ def test_embed(run, finished, market, tmp_path):
     assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
 
 
-def write_table(market, path, pid):
+def write_table(market, path, pid, splits=("train", "query", "gallery")):
     """Write a table of the miniature; training images have what ``pid`` makes of their identity."""
     dataset = load_dataset("market1501", market)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "pid", "camid", "split"])
-        for split, samples in dataset.splits.items():
-            for sample in samples:
+        for split in splits:
+            for sample in dataset.splits[split]:
                 known = split != "train"
                 person = sample.pid if known else pid(sample.pid)
                 writer.writerow([sample.path, person, sample.camid, split])
@@ -207,6 +213,30 @@ def test_identities_are_never_used(run, finished, market, small, tmp_path):
         figures = record.get("intra") or record["inter"]
         assert "num_clusters" in figures
         assert "purity" not in figures
+
+
+def test_images_of_nobody_known(run, finished, market, small, tmp_path, capsys):
+    """Cameras alone: the same weights, and a report that says that nothing was evaluated."""
+    write_table(market, tmp_path / "t.csv", lambda pid: 0, splits=["train"])
+    args = ("--data", "t.csv", "--dataset", "csv", *small, "--out", "run")
+    assert run("iics-train", *args, "--select", "best") == 2
+    assert "select=best chooses weights on the test set" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert run("iics-train", *args) == 0
+    assert "the network is not evaluated" in capsys.readouterr().out
+    expected = read_weights(finished[0], method="iics").state_dict
+    for name, value in read_weights(tmp_path / "run", method="iics").state_dict.items():
+        assert torch.equal(value, expected[name]), name
+    record = read_json(tmp_path / "run/results.json")
+    assert (record["cycles"], record["results"], record["untrained"]) == (2, {}, {})
+    assert metrics(tmp_path / "run", "eval") == []
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert "none: the data set has no query and gallery images of known people" in page
+    args = ("--weights", "run", "--data", market, "--batch-size", "64", "--out", "e")
+    assert run("iics-eval", *args) == 0
+    expected = read_json(finished[0] / "results.json")["results"]
+    assert read_json(tmp_path / "e/results.json")["results"] == expected
 
 
 BAD_INPUT = {

@@ -40,6 +40,14 @@ def test_epochs_and_seeds_differ_and_repeat(cameras):
     assert np.array_equal(first, CameraSampler(cameras, SIZE, seed=1).epoch(0))
 
 
+def test_order_is_not_drawn_from_the_numbers_of_the_loader(cameras):
+    """A batch of the loader draws from (seed, epoch, step, process)."""
+    found = batches(CameraSampler(cameras, SIZE, seed=1), 5)
+    for number, images in enumerate(cameras):
+        order = np.random.default_rng([1, 5, number, 0]).permutation(images)
+        assert not np.array_equal(found[:, number].ravel(), order[: found[:, number].size])
+
+
 def test_all_images_of_a_large_camera_come_in_some_epoch(cameras):
     sampler = CameraSampler(cameras, SIZE, seed=1)
     seen = {image for epoch in range(40) for image in batches(sampler, epoch)[:, 2].ravel()}

@@ -153,8 +153,16 @@ def test_cameras_without_images_are_refused(images, run):
 
 def test_memory_is_counted_before_the_start():
     plan = MemoryPlan()
-    add_labelling(plan, CONFIG, [0] * 40_000 + [1] * 3, 2048)
+    add_labelling(plan, CONFIG, [0] * 40_000 + [1] * 3, 2048, torch.device("cpu"))
     found = {part.what: part.num_bytes for part in plan.parts}
     assert found["features of the training images (40,003 x 2,048)"] == 4 * 40_003 * 2048
     assert found["class scores of the training images (40,003 x about 8)"] == 4 * 40_003 * 8
+    heads = "heads of both stages (about 14 classes), their gradients and momentum"
+    assert found[heads] == 3 * 4 * (5 + 3 + 6) * 2048
     assert any(what.startswith("distances of all pairs of 40,003") for what in found)
+
+
+def test_heads_on_another_device_are_not_counted():
+    plan = MemoryPlan()
+    add_labelling(plan, CONFIG, [0] * 40, 2048, torch.device("cuda"))
+    assert not any(part.what.startswith("heads") for part in plan.parts)

@@ -207,13 +207,22 @@ def plan_run(monkeypatch):
         name="ltcc", root=Path(), splits={**SPLITS, "train": samples(40, "train")}
     )
 
-    def start(network, *, limit=None, cache="auto", device=CPU, processes=1, companions=None):
+    def start(
+        network,
+        *,
+        limit=None,
+        cache="auto",
+        device=CPU,
+        processes=1,
+        protocols=(PROTOCOL,),
+        companions=None,
+    ):
         world = World(world_size=processes, local_world_size=processes)
         return plan_training(
             SimpleNamespace(device=device, world=world, world_size=processes),
             network,
             dataset,
-            [PROTOCOL],
+            protocols,
             replace(DATA, cache=cache),
             limit=limit,
             batch_size=8,
@@ -223,6 +232,17 @@ def plan_run(monkeypatch):
         )
 
     return start, judged
+
+
+def test_nothing_to_evaluate_is_not_counted(plan_run):
+    start, judged = plan_run
+    places = start(Network(), protocols=())
+    assert places.train.cache == "memory"
+    assert "decoded images of train" in parts(judged[-1], "")
+    named = {part.what for part in judged[-1].parts}
+    assert not [what for what in named if "test images" in what or "gallery" in what]
+    assert not parts(judged[-1], "while ranking")
+    assert not parts(judged[-1], "while embedding")
 
 
 def test_training_counts_states_passes_and_both_kinds_of_images(plan_run):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from reid_core.commands.training_settings import EPOCHS, Rounds
 from reid_core.engine.run import Run
 from reid_core.engine.weights import Weights, read_weights, save_weights
 from reid_core.evaluation.evaluator import Evaluation
@@ -38,10 +39,12 @@ class BestWeights:
         run: The run; its folder receives ``best.safetensors``.
         method: Name of the method, e.g. ``aim``.
         keep: Whether the weights are wanted.
+        rounds: What the training is counted by.
     """
 
-    def __init__(self, run: Run, method: str, *, keep: bool) -> None:
+    def __init__(self, run: Run, method: str, *, keep: bool, rounds: Rounds = EPOCHS) -> None:
         self._run = run
+        self._rounds = rounds
         self._method = method
         self._keep = keep
         self._state: dict[str, Any] = {"epoch": -1, "rank1": -1.0, "results": {}}
@@ -82,15 +85,14 @@ class BestWeights:
         Args:
             selected: Whether the best weights are the run's.
         """
-        epoch, rank1 = self._state["epoch"] + 1, self._state["rank1"]
+        name, rank1 = self._rounds.name, self._state["rank1"]
+        number = self._rounds.number(self._state["epoch"] + 1)
         if selected:
-            return {"weights": f"best on the TEST set (epoch {epoch})"}
+            return {"weights": f"best on the TEST set ({name} {number})"}
         if not self._state["results"]:
-            return {"weights": "last epoch"}
-        return {
-            "weights": "last epoch",
-            "best on the TEST set": f"rank-1 {rank1:.1%} after epoch {epoch}, for comparison only",
-        }
+            return {"weights": f"last {name}"}
+        found = f"rank-1 {rank1:.1%} after {name} {number}, for comparison only"
+        return {"weights": f"last {name}", "best on the TEST set": found}
 
     @property
     def _path(self) -> Path:

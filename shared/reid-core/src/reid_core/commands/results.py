@@ -159,7 +159,8 @@ def publish(
     files = [path, write_report(report, folder / "report.html")]
     if query_tables:
         files += _write_query_tables(folder, evaluation)
-    print_results(rows, synthetic=dataset.synthetic, title=report.title)
+    if rows:
+        print_results(rows, synthetic=dataset.synthetic, title=report.title)
     return files
 
 

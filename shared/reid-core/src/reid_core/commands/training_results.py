@@ -16,7 +16,7 @@ from reid_core.commands.results import (
     print_evaluation,
     publish,
 )
-from reid_core.commands.training_settings import TrainingSettings
+from reid_core.commands.training_settings import EPOCHS, Rounds, TrainingSettings
 from reid_core.commands.trials import has_trials
 from reid_core.config import to_dict
 from reid_core.data.fingerprint import fingerprint
@@ -29,6 +29,8 @@ from reid_core.evaluation.evaluator import Evaluation, Evaluator
 from reid_core.report import read_metrics
 
 __all__ = ["evaluate_epoch", "leave_results", "next_epoch", "require_epochs_left"]
+
+_NOT_EVALUATED = "none: the data set has no query and gallery images of known people"
 
 
 def evaluate_epoch(
@@ -98,6 +100,7 @@ def leave_results(
     best: BestOnTest,
     *,
     facts: Mapping[str, str] | None = None,
+    rounds: Rounds = EPOCHS,
 ) -> None:
     """Write weights, results and report into the run's folder, and print the table.
 
@@ -106,11 +109,12 @@ def leave_results(
         method: The method.
         config: The run's settings.
         dataset: The data set.
-        evaluation: Of the weights.
+        evaluation: Of the weights; one without results is reported as none.
         weights: Those of the test-time network that ``config.select`` asks for; the card is what
             the method's loader must know of it.
         best: The best evaluation on the test set.
         facts: Label to text, more for the head of the report.
+        rounds: What the training is counted by; where it is not epochs, both are told.
 
     Raises:
         OutputError: When a file cannot be written.
@@ -119,13 +123,18 @@ def leave_results(
     earlier = [record for record in metrics if record["kind"] == "eval" and record["epoch"] == -1]
     seconds = sum(record["timing"]["seconds"] for record in metrics if record["kind"] == "train")
     preset, best_on_test = run.origin["preset"], best.state_dict()
+    length = {"epochs": config.epochs}
+    if rounds.name != "epoch":
+        length = {f"{rounds.name}s": rounds.number(config.epochs), **length}
+        best_on_test[rounds.name] = rounds.number(best_on_test["epoch"] + 1) - 1
     details = {
         "preset": preset,
         "seed": config.run.seed,
-        "epochs": config.epochs,
+        **length,
         "selected": config.select,
         "best_on_test": best_on_test,
     }
+    trained = ", ".join(f"{number} {name}" for name, number in length.items())
     outcome = Outcome(
         evaluation=evaluation,
         stage="trained",
@@ -135,9 +144,10 @@ def leave_results(
         facts={
             "preset": preset,
             **best.describe(selected=config.select == "best"),
+            **({} if evaluation.results else {"evaluation": _NOT_EVALUATED}),
             **(facts or {}),
             "device": describe_device(run.device),
-            "training": f"{seconds:,.0f} s in {config.epochs} epochs",
+            "training": f"{seconds:,.0f} s in {trained}",
         },
         metrics=metrics,
         config=to_dict(config),

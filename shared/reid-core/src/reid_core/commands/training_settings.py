@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from reid_core.config import DataConfig, RunConfig
 from reid_core.data.augment_config import AugmentConfig
 
-__all__ = ["TrainingSettings"]
+__all__ = ["EPOCHS", "Rounds", "TrainingSettings"]
+
+
+class Rounds(NamedTuple):
+    """What people count a training by.
+
+    Attributes:
+        name: ``epoch``, or what a method counts instead.
+        length: Epochs of each.
+    """
+
+    name: str = "epoch"
+    length: int = 1
+
+    def number(self, epochs: int) -> int:
+        """Return how many rounds so many finished epochs are."""
+        return epochs // self.length
+
+
+EPOCHS = Rounds()
 
 
 class TrainingSettings(Protocol):

@@ -25,10 +25,8 @@ METHODS = ("aim", "cssc", "agw", "iics", "deskpro")
 PACKAGES = {"core": CORE, **{name: Path("packages", name) for name in METHODS}}
 WORKSPACE = nox.project.load_toml("pyproject.toml")
 SOURCES = [f"{path.as_posix()}/src" for path in PACKAGES.values()]
-DATASETS = (
-    *("ltcc", "prcc", "celeb", "celeb_light", "sysu", "regdb", "llcm"),
-    *("market1501", "dukemtmc", "msmt17"),
-)
+DATASETS = tuple(nox.project.load_toml("benchmarks/matrix.toml")["datasets"])
+BENCHMARKED = ROOT / ".nox" / "methods"
 MEASUREMENTS = ("evaluation", "reranking", "clustering")
 # A short training, for methods whose length is not that of one run of epochs.
 SHORT = {"iics": ("--cycles", "1"), "deskpro": ("--epochs", "1", "--teacher-epochs", "1")}
@@ -138,16 +136,38 @@ def lock(session: nox.Session) -> None:
         session.error("poetry.lock was out of date; commit the refreshed file")
 
 
+def make_environment(session: nox.Session, package: str) -> str:
+    """Make or renew an environment with core and one package, for all sessions; return Python."""
+    folder = BENCHMARKED / package
+    python = str(folder / ("Scripts" if os.name == "nt" else "bin") / "python")
+    install: tuple[str, ...] = (python, "-m", "pip", "install", "--quiet")
+    if session.venv_backend == "uv":
+        same = str(shutil.which("python", path=session.bin))
+        make = ("uv", "venv", "--quiet", "--allow-existing", "--python", same)
+        session.run_install(*make, str(folder), external=True)
+        install = ("uv", "pip", "install", "--quiet", "--python", python)
+    else:
+        session.run_install("python", "-m", "venv", str(folder))
+    session.run_install(*install, *editable(package), external=True)
+    return python
+
+
 def benchmark(session: nox.Session, dataset: str) -> None:
     """Run every method that has a row for the data set, each in its own environment."""
-    session.install(*editable(*METHODS), "tyro", "rich")
-    session.run("python", "benchmarks/run.py", dataset, *session.posargs)
+    run = (make_environment(session, "core"), "benchmarks/run.py", dataset, *session.posargs)
+    found = session.run(*run, "--list-methods", silent=True, log=False, external=True)
+    for method in str(found or "").split():
+        if method in METHODS:
+            make_environment(session, method)
+    places = ("--environments", str(BENCHMARKED), "--parent", str(os.getpid()))
+    # On Ctrl-C the trainings get the time to leave; nox would end the runner after half a second.
+    session.run(*run, *places, external=True, interrupt_timeout=30, terminate_timeout=30)
 
 
-for _dataset in DATASETS:
+for _dataset in (*DATASETS, "all"):
     nox.session(
         lambda session, dataset=_dataset: benchmark(session, dataset),
-        name=f"benchmark-{_dataset.replace('_', '-')}",
+        name="benchmark" if _dataset == "all" else f"benchmark-{_dataset.replace('_', '-')}",
         tags=["benchmark"],
         default=False,
     )

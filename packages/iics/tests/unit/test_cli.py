@@ -118,7 +118,7 @@ def test_official_flags_of_an_evaluation(caplog):
     ("args", "message"),
     [
         (["--preset", "papers"], "'papers' is unknown; choose from paper, demo"),
-        (["--dataset", "ltcc"], "'ltcc' is unknown; choose from market1501, dukemtmc, msmt17"),
+        (["--dataset", "celeb"], "'celeb' is unknown; choose from market1501, dukemtmc, msmt17"),
         (["--evaluate"], "iics-eval --checkpoint FILE"),
         (["--linkage", "complete"], "'complete' was never published"),
         (["--checkpoint"], "--checkpoint needs a value"),

@@ -1,4 +1,4 @@
-"""benchmarks/evaluation.py, reranking.py and run.py on a few people."""
+"""benchmarks/evaluation.py and reranking.py on a few people."""
 
 import json
 import os
@@ -56,21 +56,3 @@ def test_unknown_sizes_are_named(tmp_path):
     done = run("evaluation", tmp_path, "--sizes", "ltcc,imagenet")
     assert done.returncode == 2
     assert "unknown: imagenet; choose from ltcc, market" in done.stderr
-
-
-@pytest.mark.slow
-def test_the_baseline_has_its_row(tmp_path):
-    command = [sys.executable, str(BENCHMARKS / "run.py"), "celeb", "--data", "synthetic:celeb"]
-    command += ["--methods", "baseline", "--out", str(tmp_path / "runs"), "--epochs", "1"]
-    command += ["--results", str(tmp_path)]
-    command += ["--data.synthetic-size", "tiny", "--batch-size", "16", "--num-instances", "4"]
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "REID_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
-    assert done.returncode == 0, done.stderr
-    (record,) = json.loads((tmp_path / "celeb-synthetic.json").read_text(encoding="utf-8"))
-    assert (record["method"], record["preset"], record["synthetic"]) == ("baseline", "demo", True)
-    assert set(record["results"]) == set(record["untrained"]) == {"celeb/standard"}
-    row = next(line for line in done.stdout.splitlines() if "baseline" in line and "│" in line)
-    assert [cell.strip() for cell in row.split("│")][-3:-1] == ["-", "-"], "nothing is published"
-    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
-    assert "$ " not in again.stdout, "a finished run is not repeated"

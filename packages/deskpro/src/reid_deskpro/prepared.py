@@ -50,7 +50,11 @@ def keep_prepared(dataset: ReIDDataset) -> ReIDDataset:
         raise DatasetError(_describe_missing(dataset))
     names = _names_of(dataset.train)
     labels = relabel(names[sample.pid] for sample in kept)
-    train = [replace(sample, pid=labels[names[sample.pid]]) for sample in kept]
+    train = []
+    for sample in kept:
+        name = names[sample.pid]
+        # With its text, so that a teacher of other people cannot pass for one of these.
+        train.append(replace(sample, pid=labels[name], extra={**sample.extra, "identity": name}))
     found = replace(dataset, splits={**dataset.splits, "train": train})
     require_trainable(found)
     return found

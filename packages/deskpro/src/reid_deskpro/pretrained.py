@@ -61,9 +61,7 @@ def find_osnet(weights: str | Path, *, width: float) -> Path | None:
         return None
     path = _imagenet_file(width) if str(weights) == "imagenet" else Path(weights)
     if not path.is_file():
-        raise CheckpointError(
-            f"there is no file {path} with start weights of OSNet; check the path"
-        )
+        raise CheckpointError(f"there is no file {path} with weights of OSNet; check the path")
     return path
 
 

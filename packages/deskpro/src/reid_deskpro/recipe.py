@@ -32,6 +32,7 @@ from reid_deskpro.prepared import (
     identities_of,
     keep_prepared,
 )
+from reid_deskpro.pretrained import find_osnet
 from reid_deskpro.results import DESKPRO_INFO, compare_streams
 from reid_deskpro.stage import (
     build_optimizer_of,
@@ -82,6 +83,8 @@ def train(
             say(describe_prepared(whole, dataset))
         pids = [sample.pid for sample in dataset.train]
         check_distinct_batching(pids, config.batch_size, config.num_instances, run.world_size)
+        if not run.resumed:  # found missing before all images are read, and a teacher is trained
+            find_osnet(config.model.weights, width=config.model.width)
         with torch.device("meta"):
             outline = build_network(config, dataset.num_pids, weights="none")
         evaluator, loader = open_images(run, config, dataset, outline)

@@ -40,6 +40,7 @@ from reid_deskpro.prepared import (
     identities_of,
     keep_prepared,
 )
+from reid_deskpro.pretrained import find_osnet
 from reid_deskpro.results import TEACHER_INFO
 from reid_deskpro.stage import (
     build_optimizer_of,
@@ -152,6 +153,8 @@ def _train(run: Run, config: TeacherConfig, dataset: ReIDDataset) -> Path:
     faces, identities = restored_faces(dataset), identities_of(dataset)
     height, width = config.model.face_height, config.model.face_width
     config = replace(config, data=replace(config.data, height=height, width=width))
+    if not run.resumed:  # found missing before all images are read
+        find_osnet(config.model.weights, width=config.model.width)
     evaluator, loader = _open_faces(run, config, faces)
     with run.main_first():
         start = "none" if run.resumed else config.model.weights

@@ -96,7 +96,7 @@ def test_files_are_found_before_anything_is_built(tmp_path, monkeypatch):
     assert find_osnet("none", width=0.3) is None
     with pytest.raises(CheckpointError, match=r"no file .*osnet_x1_0_imagenet\.pth"):
         find_osnet("imagenet", width=1.0)
-    with pytest.raises(CheckpointError, match=r"there is no file x\.pth with start weights"):
+    with pytest.raises(CheckpointError, match=r"there is no file x\.pth with weights of OSNet"):
         find_osnet("x.pth", width=1.0)
     path = tmp_path / "osnet.pth"
     path.touch()

@@ -107,7 +107,7 @@ def test_a_row_is_read(read):
         (lambda text: text.replace('dataset = "ltcc"', 'dataset = "ltc"'), "choose from ltcc, reg"),
         (lambda text: text.replace('method = "aim"', "method = 3"), "method=3 must be a name"),
         (lambda text: text.replace('"not measured yet"', "-2"), "gpu_hours=-2 must be hours"),
-        (lambda text: text.replace("[[rows]]", '[[rows]]\nneeds = "--p"'), "made_by=None the command"),
+        (lambda text: text.replace("[[rows]]", '[[rows]]\nneeds = "--p"'), "made_by=None the comm"),
         (lambda text: text + ROW, r"row 2 \(aim on ltcc\): the same as row 1; give it a name"),
         (lambda text: text.replace("76.3", "763"), "rank1=763 must be percent"),
         (lambda text: text.replace("rank1 = 7", "rank = 7"), "'rank' is no figure"),

@@ -70,6 +70,13 @@ def tests(session: nox.Session, package: str) -> None:
 
 
 @nox.session(tags=["test"], default=False)
+def docs(session: nox.Session) -> None:
+    """Run every command and every Python block of README.md and docs/, on tiny synthetic data."""
+    session.install(*editable(*METHODS), *group("test"), *group("export"), "nox[uv]")
+    session.run("pytest", "docs/tests", *session.posargs, env={"OMP_WAIT_POLICY": "PASSIVE"})
+
+
+@nox.session(tags=["test"], default=False)
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device."""
     session.install(*editable(*METHODS), *group("test"), *group("export"))

@@ -119,7 +119,7 @@ def celeb(dataset: str = "celeb") -> CSSCConfig:
 
 def paper(dataset: str) -> CSSCConfig:
     """Return the published settings for a data set; for your own data, LTCC's."""
-    presets = {"prcc": prcc, "celeb": celeb}
+    presets = {"prcc": prcc, "celeb": celeb, "celeb_light": celeb}
     return presets.get(dataset, ltcc)(dataset)
 
 
@@ -156,6 +156,7 @@ DATASETS = (
     "ltcc",
     "prcc",
     "celeb",
+    "celeb_light",
     "last",
     "deepchange",
     "vcclothes",

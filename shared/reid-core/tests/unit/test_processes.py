@@ -10,23 +10,13 @@ import pytest
 
 from reid_core import processes
 from reid_core.processes import choose_workers, map_in_processes
-
-
-def describe(items):
-    """Return each item with the process that had it and the size of its chunk."""
-    return [(item, os.getpid(), len(items)) for item in items]
-
-
-def refuse_seven(items):
-    if 7 in items:
-        raise ValueError("seven")
-    return items
+from reid_core.testing.chunk_work import describe_chunk, refuse_seven
 
 
 @pytest.mark.parametrize(("workers", "chunk"), [(1, 1), (1, 4), (2, 4), (2, 100)])
 def test_results_come_in_order(workers, chunk):
     numbers = list(range(41))
-    results = list(map_in_processes(describe, numbers, num_workers=workers, chunk_size=chunk))
+    results = list(map_in_processes(describe_chunk, numbers, num_workers=workers, chunk_size=chunk))
     assert [item for item, _, _ in results] == numbers
     assert max(size for _, _, size in results) == min(chunk, 41)
     is_here = {process == os.getpid() for _, process, _ in results}
@@ -34,7 +24,7 @@ def test_results_come_in_order(workers, chunk):
 
 
 def test_nothing_to_do_is_no_work():
-    assert list(map_in_processes(describe, [], num_workers=2, chunk_size=4)) == []
+    assert list(map_in_processes(describe_chunk, [], num_workers=2, chunk_size=4)) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -136,7 +136,7 @@ def test_heights_never_fall():
 
 
 def test_works_in_the_memory_of_the_distances():
-    distances = np.random.default_rng(0).random(num_pairs(1200), np.float32)
+    distances = np.random.default_rng(0).random(num_pairs(2400), np.float32)
     tracemalloc.start()
     average_linkage(distances)
     peak = tracemalloc.get_traced_memory()[1]

@@ -186,7 +186,7 @@ def demo(dataset: str = "prcc") -> DeskProConfig:
         model=ModelConfig(width=0.25, face_height=64, face_width=64, weights="none"),
         optim=replace(config.optim, lr=1.5e-3, warmup_epochs=2),
         teacher_epochs=6,
-        epochs=20,
+        epochs=12,
         run=RunConfig(eval_every=0),
     )
 

@@ -93,14 +93,18 @@ def listing(folder):
 @pytest.fixture
 def commands(finished, ltcc, small):
     folder = finished[0]
-    data = ("--data", ltcc, "--out", "out")
+    # A GPU would hold a part of what is counted here.
+    data = ("--device", "cpu", "--data", ltcc, "--out", "out")
     return {
         "train": ("aim-train", *data, *small, "--batch-size", 64, "--data.cache", "memory"),
         "evaluate": (
             *("aim-eval", "--weights", folder, *data, "--cache", "memory"),
             *("--height", 256, "--width", 128, "--batch-size", 64, "--rerank", "--confidence", 95),
         ),
-        "embed": ("aim-embed", ltcc, "--weights", folder, "--out", "f.parquet"),
+        "embed": (
+            *("aim-embed", ltcc, "--weights", folder, "--device", "cpu"),
+            *("--out", "f.parquet"),
+        ),
         "export": ("aim-export", "--weights", folder, "--format", "onnx", "--out", "m.onnx"),
         "export official": (
             *("aim-export", "--weights", folder, "--format", "official", "--out", "m.pth.tar"),

@@ -102,7 +102,8 @@ class AIBN(nn.Module):
                 f"AIBN needs the variance over a map's positions, but a map is {height} x {width}; "
                 "use images larger than 16 x 16 pixels, than 32 x 32 with last_stride=2"
             )
-        mixing = self.adaptive_weight.clamp(0, 1)
+        # Integers as limits are more than the ONNX exporter of PyTorch 2.11 can take apart.
+        mixing = self.adaptive_weight.clamp(0.0, 1.0)
         if not self.training:
             return self._evaluate(feature_map, mixing)
         output, mean, variance = _TrainingAIBN.apply(

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from reid_core.evaluation import Labels, l2_normalize, pair_scores, rank_gallery
-from reid_core.evaluation.counting import fused
+from reid_core.evaluation.counting import fused, scorer
 from reid_core.evaluation.counting import rivals as counting
 from reid_core.evaluation.counting.fused import (
     ChunkCounter,
@@ -211,7 +211,11 @@ def interpreted(tmp_path_factory):
     torch.save((tasks, list(PAIRS.values())), folder / "tasks.pt")
     script = Path(__file__).with_name("fused_cases.py")
     environment = os.environ | {"TRITON_INTERPRET": "1"}
-    subprocess.run([sys.executable, str(script), str(folder)], env=environment, check=True)
+    command = [sys.executable, str(script), str(folder)]
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    if "only 0-dimensional arrays can be converted" in done.stderr:
+        pytest.skip("the interpreter of this Triton (3.6 and older) does not work with NumPy 2.4")
+    assert done.returncode == 0, done.stderr
     counted, scored = torch.load(folder / "results.pt")
     return dict(zip((*TASKS, *OVERFLOW_TASKS, *PAIRS), counted + scored, strict=True))
 
@@ -271,8 +275,8 @@ def assembly(precision, capability):
     }
     features = "*bf16" if precision == "bf16" else "*fp32"
     types = dict.fromkeys(("queries", "gallery"), features)
-    types |= dict.fromkeys(("query_ids", "gallery_ids"), "*i64")
-    types |= dict.fromkeys(("histogram", "cursor", "found"), "*i32")
+    types |= dict.fromkeys(("query_ids", "gallery_ids", "cursor"), "*i64")
+    types |= dict.fromkeys(("histogram", "found"), "*i32")
     types |= dict.fromkeys(("offsets", "high", "low", "found_scores", "desk"), "*fp32")
     types |= dict.fromkeys(constants, "constexpr")
     names = kernel.arg_names
@@ -470,7 +474,8 @@ def test_gpu_ranks_as_the_cpu_does(monkeypatch, metric, kernels):
     vectors, labels = near_ties(0, 300, 5000, 256, 40)
     expected = rank_gallery(*vectors, *labels, metric=metric)
     if not kernels:
-        monkeypatch.setattr(fused, "kernels_work", lambda *_: False)
+        for module in (counting, scorer):
+            monkeypatch.setattr(module, "kernels_work", lambda *_: False)
     for precision in ("fp32", "tf32", "bf16"):
         for tile in (None, 1111):
             found = rank_gallery(
@@ -483,3 +488,33 @@ def test_gpu_ranks_as_the_cpu_does(monkeypatch, metric, kernels):
             )
             for name in RANKS:
                 np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_gpu_overflows_in_order(precision):
+    """Programs that find more than fit, all at once, many times: each has to end as it began."""
+    ones = torch.ones(2000, 256, device="cuda")
+    ids = torch.arange(len(ones), device="cuda")
+    high, low = (torch.full((len(ones), 3), edge, device="cuda") for edge in (300.0, 200.0))
+    for capacity in (0, 10, 1000, 100_000):
+        for _ in range(10):
+            tile = (ones, ones, ids, ids, high, low)
+            assert count_tile(*tile, capacity=capacity, precision=precision) is None
+    torch.cuda.synchronize()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["auto", "tf32", "bf16"])
+def test_gpu_ranks_a_collapsed_network_as_the_cpu_does(precision):
+    """Nearly all scores tie: more cells are ambiguous than are kept."""
+    rng = np.random.default_rng(0)
+    values = [torch.from_numpy(1 + 1e-7 * rng.random((count, 512))).float() for count in (90, 900)]
+    labels = [Labels(pids=rng.integers(0, 9, len(of)), camids=np.arange(len(of))) for of in values]
+    expected = rank_gallery(*values, *labels)
+    for _ in range(5):
+        found = rank_gallery(
+            *values, *labels, device=torch.device("cuda"), precision=precision, tile=200
+        )
+        for name in RANKS:
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

@@ -60,7 +60,7 @@ def all_distances(scores):
     shape = (scores.num_queries, scores.num_gallery)
     exact = -scores.exact(*(axis.ravel() for axis in np.indices(shape))).reshape(shape)
     precise = -scores.precise(*(np.arange(count) for count in shape))
-    fast = scores.distances(*(slice(0, count) for count in shape)).double().numpy()
+    fast = scores.distances(*(slice(0, count) for count in shape)).double().cpu().numpy()
     return exact, precise, fast
 
 

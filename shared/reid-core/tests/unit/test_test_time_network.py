@@ -100,7 +100,12 @@ def test_images_of_a_table_and_others_are_embedded_by_their_modality(
     table.write_text("path,modality,pid\n0.png,infrared,7\n1.png,,8\n", encoding="utf-8")
     out = tmp_path / "features.npz"
     arguments = EmbedArguments(
-        paths=(table, *images[2:]), weights=tmp_path, out=out, modality="visible", **options
+        paths=(table, *images[2:]),
+        weights=tmp_path,
+        device="cpu",
+        out=out,
+        modality="visible",
+        **options,
     )
     run_embed(two, arguments)
     arrays = np.load(out)
@@ -113,12 +118,16 @@ def test_images_of_a_table_and_others_are_embedded_by_their_modality(
 def test_a_table_alone_is_enough_and_one_modality_is_too(two, images, tmp_path):
     table = tmp_path / "images" / "table.csv"
     table.write_text("path,modality\n0.png,infrared\n1.png,visible\n", encoding="utf-8")
-    arguments = EmbedArguments(paths=(table,), weights=tmp_path)
+    arguments = EmbedArguments(paths=(table,), weights=tmp_path, device="cpu")
     arrays = embed_images(two, collect_images(arguments.paths), arguments, None)
     expected = by_hand(two, images[:2], torch.tensor([True, False]))
     np.testing.assert_allclose(arrays["features"], expected, rtol=1e-4, atol=1e-5)
     arguments = EmbedArguments(
-        paths=(images[0].parent,), weights=tmp_path, modality="infrared", out=tmp_path / "a.npz"
+        paths=(images[0].parent,),
+        weights=tmp_path,
+        device="cpu",
+        modality="infrared",
+        out=tmp_path / "a.npz",
     )
     table.unlink()
     run_embed(two, arguments)
@@ -143,13 +152,18 @@ def test_a_network_of_two_modalities_is_not_left_to_guess(two, images, tmp_path,
     path = tmp_path / "images" / "table.csv"
     path.write_text(table, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
-        run_embed(two, EmbedArguments(paths=(path,), weights=tmp_path, out=tmp_path / "out.npz"))
+        run_embed(
+            two,
+            EmbedArguments(paths=(path,), weights=tmp_path, device="cpu", out=tmp_path / "out.npz"),
+        )
     assert not (tmp_path / "out.npz").exists()
 
 
 def test_other_networks_need_no_modality(two, networks, images, tmp_path):
     one = dataclasses.replace(two, network=networks.OneStream().eval())
-    arguments = EmbedArguments(paths=tuple(images), weights=tmp_path, out=tmp_path / "out.npz")
+    arguments = EmbedArguments(
+        paths=tuple(images), weights=tmp_path, device="cpu", out=tmp_path / "out.npz"
+    )
     run_embed(one, arguments)
     arrays = np.load(tmp_path / "out.npz")
     assert set(arrays) == {"features", "path"}

@@ -219,12 +219,12 @@ def _count_cells(
     # Edges ascend: if any window holds the cell, then the first that ends above it does.
     near = scores >= tl.load(low + table_cells)
     num_near = tl.sum(near.to(tl.int32), axis=0)
-    if num_near > 0:  # noqa: SIM102
-        # Nested: `and` would read the cursor always. After an overflow nobody needs the rest.
-        if tl.load(cursor, volatile=True) <= capacity:
-            first = tl.atomic_add(cursor, num_near, sem="relaxed")
-            slots = first + tl.cumsum(near.to(tl.int32), axis=0) - 1
-            kept = near & (slots < capacity)
-            tl.store(found + slots, rows, mask=kept)
-            tl.store(found + capacity + slots, columns, mask=kept)
-            tl.store(found_scores + slots, scores, mask=kept)
+    if num_near > 0:
+        # Whatever is asked before a barrier must be the same for all threads of a program. How far
+        # the cursor is, is not: others move it meanwhile. So it goes on after an overflow, too.
+        first = tl.atomic_add(cursor, num_near.to(tl.int64), sem="relaxed")
+        slots = tl.minimum(first, capacity).to(tl.int32) + tl.cumsum(near.to(tl.int32), axis=0) - 1
+        kept = near & (slots < capacity)
+        tl.store(found + slots, rows, mask=kept)
+        tl.store(found + capacity + slots, columns, mask=kept)
+        tl.store(found_scores + slots, scores, mask=kept)

@@ -101,7 +101,8 @@ class KernelCounter:
         self._high, self._low = (self._table(edges) for edges in (high, low))
         device = high.device
         self._histogram = torch.zeros(self._num_buckets, num_rows, dtype=torch.int32, device=device)
-        self._cursor = torch.zeros(1, dtype=torch.int32, device=device)
+        # It counts beyond the capacity, where most cells of a large gallery may be ambiguous.
+        self._cursor = torch.zeros(1, dtype=torch.int64, device=device)
         self._found = torch.empty(2, capacity, dtype=torch.int32, device=device)
         self._found_scores = torch.empty(capacity, dtype=torch.float32, device=device)
 

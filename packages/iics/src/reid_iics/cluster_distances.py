@@ -5,7 +5,7 @@ Legend: M clusters, some of which may be gone.
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ FAR = 1e30
 so that sums and differences of such distances are no NaN."""
 
 # Rows that are mirrored together.
-_MIRROR_ROWS = 128
+_MIRROR_ROWS = 64
 
 
 def num_pairs(num_points: int) -> int:
@@ -43,11 +43,26 @@ def row_starts(num_points: int) -> Integers:
     return rows * (2 * num_points - rows - 1) // 2 - rows - 1
 
 
-class ClusterDistances(Protocol):
-    """The distances of M clusters that are left, and of some that are gone."""
+class ClusterDistances(ABC):
+    """The distances of M clusters that are left, and of some that are gone.
 
-    size: int
+    Args:
+        memory: All distances, contiguous.
+        starts: (M,) int64: the distance of i and j, i < j, lies at starts[i] + j; the first is -1
+            at the least.
 
+    Attributes:
+        size: M.
+    """
+
+    def __init__(self, memory: Distances, starts: Integers) -> None:
+        self.size = len(starts)
+        self._memory = memory
+        self._starts = starts
+        # A number would be made an array in every product, which takes as long as the product.
+        self._share = np.empty_like(memory, shape=())
+
+    @abstractmethod
     def merge(self, kept: int, gone: int, share: float, bounds: Distances) -> int:
         """Put a cluster into one before it; return and note as ``look`` does of that one.
 
@@ -60,6 +75,7 @@ class ClusterDistances(Protocol):
             bounds: As for ``look``.
         """
 
+    @abstractmethod
     def look(self, cluster: int, bounds: Distances) -> int:
         """Return the nearest one of the clusters after one, the lowest such; note its distance.
 
@@ -68,19 +84,42 @@ class ClusterDistances(Protocol):
             bounds: (M,) where the distance is noted.
         """
 
+    def packed(self, kept: Integers) -> Square:
+        """Return the clusters that are kept as a square, in this memory.
 
-class Triangle:
+        Args:
+            kept: (K,) places of those that are left, rising; K^2 is at most the size of the memory.
+        """
+        size, memory = len(kept), self._memory
+        # One more, and columns one less: the first start may be -1.
+        starts, columns = self._starts[kept] + 1, kept - 1
+        targets = np.arange(size) * (size + 1) + 1
+        # Rows that move up go first, from the last one, then those that move down, from the first
+        # one: so none is written onto one that is still to be read.
+        up = targets > starts + kept
+        order = [*np.flatnonzero(up)[::-1].tolist(), *np.flatnonzero(~up).tolist()]
+        start_of, target_of = starts.tolist(), targets.tolist()
+        for place in order:
+            row = memory[start_of[place] :].take(columns[place + 1 :], mode="wrap")
+            memory[target_of[place] : target_of[place] + len(row)] = row
+        return Square(memory[: size * size].reshape(size, size))
+
+
+class Triangle(ClusterDistances):
     """Distances as a strict upper triangle, row by row.
 
-    Attributes:
+    What is gone stays in the rows of others until they are looked at.
+
+    Args:
+        distances: (M (M - 1) / 2,).
         size: M.
     """
 
     def __init__(self, distances: Distances, size: int) -> None:
-        self.size = size
-        self._distances = distances
-        # One more, and columns from the place before theirs: the first start is -1.
-        self._starts = row_starts(size) + 1
+        super().__init__(distances, row_starts(size))
+        # For columns that begin one place before theirs: the first start is -1.
+        self._after_starts = self._starts + 1
+        self._row_ends = (self._starts + size).tolist()
         self._floor = np.full_like(distances, -FAR, shape=size)
         self._own, self._other = np.zeros_like(self._floor), np.zeros_like(self._floor)
 
@@ -88,26 +127,27 @@ class Triangle:
         """Return (M,) the smallest distance of each to the clusters after it; the last has none."""
         smallest = np.full_like(self._floor, FAR)
         if self.size > 1:
-            first = self._starts[:-1] + np.arange(self.size - 1)
-            np.minimum.reduceat(self._distances, first, out=smallest[:-1])
+            firsts = self._after_starts[:-1] + np.arange(self.size - 1)
+            np.minimum.reduceat(self._memory, firsts, out=smallest[:-1])
         return smallest
 
     def merge(self, kept: int, gone: int, share: float, bounds: Distances) -> int:
         """See ``ClusterDistances``."""
         # What stands for a cluster and itself is whatever was there before, and never looked at.
         own, other, row = self._own, self._other, self._row(kept)
-        places = self._starts[:kept]
-        column = self._distances[max(0, kept - 1) :]
-        column.take(places, out=own[:kept], mode="clip")
-        own[kept + 1 :] = row
-        self._distances[gone - 1 :].take(self._starts[:gone], out=other[:gone], mode="clip")
+        before, after = own[:kept], own[kept + 1 :]
+        column, places = self._memory[max(0, kept - 1) :], self._after_starts[:kept]
+        # No place is out of range; of the modes that fill an array without a copy, this is faster.
+        column.take(places, out=before, mode="wrap")
+        after[:] = row
+        self._memory[gone - 1 :].take(self._after_starts[:gone], out=other[:gone], mode="wrap")
         other[gone + 1 :] = self._row(gone)
         other -= own
-        other *= share
+        self._share[()] = share
+        other *= self._share
         own += other
-        column[places] = own[:kept]
+        column[places] = before
         self._floor[gone] = FAR
-        after = own[kept + 1 :]
         np.maximum(after, self._floor[kept + 1 :], out=row)
         place = int(row.argmin())
         bounds[kept] = row[place]
@@ -121,49 +161,37 @@ class Triangle:
         bounds[cluster] = row[place]
         return cluster + 1 + place
 
-    def packed(self, kept: Integers) -> Square:
-        """Return the clusters that are kept as a square, in this memory.
-
-        Args:
-            kept: At most so many that the cells of the square are no more than the distances.
-        """
-        size, end = len(kept), 0
-        # What is written never reaches what is still to be read, here and in the next loop.
-        for place, cluster in enumerate(kept.tolist()):
-            row = self._row(cluster).take(kept[place + 1 :] - (cluster + 1))
-            self._distances[end : end + len(row)] = row
-            end += len(row)
-        square = self._distances[: size * size].reshape(size, size)
-        for place in reversed(range(size)):
-            start = end - (size - 1 - place)
-            square[place, place + 1 :] = self._distances[start:end]
-            end = start
-        np.fill_diagonal(square, 0)
-        for top in range(0, size, _MIRROR_ROWS):
-            rows = slice(top, top + _MIRROR_ROWS)
-            block = square[rows, rows]
-            block[:] = np.triu(block) + np.triu(block, 1).T
-            square[top + _MIRROR_ROWS :, rows] = square[rows, top + _MIRROR_ROWS :].T
-        return Square(square)
-
     def _row(self, cluster: int) -> Distances:
-        start = int(self._starts[cluster]) - 1
-        return self._distances[start + cluster + 1 : start + self.size]
+        end = self._row_ends[cluster]
+        return self._memory[end + cluster + 1 - self.size : end]
 
 
-class Square:
-    """Distances as a symmetric square; attributes as of ``Triangle``."""
+class Square(ClusterDistances):
+    """Distances as a symmetric square.
+
+    Args:
+        square: (M, M) contiguous, of which the part above the diagonal is given; the rest is filled
+            in here.
+    """
 
     def __init__(self, square: Distances) -> None:
-        self.size = len(square)
+        size = len(square)
+        super().__init__(square.reshape(-1), np.arange(size) * size)
         self._square = square
-        self._step = np.empty_like(square, shape=self.size)
+        self._step = np.empty_like(square, shape=size)
+        np.fill_diagonal(square, 0)
+        for top in range(0, size, _MIRROR_ROWS):
+            rows, below = slice(top, top + _MIRROR_ROWS), slice(top + _MIRROR_ROWS, None)
+            block = square[rows, rows]
+            np.copyto(block, block.T, where=np.tri(len(block), k=-1, dtype=bool))
+            square[below, rows] = square[rows, below].T
 
     def merge(self, kept: int, gone: int, share: float, bounds: Distances) -> int:
         """See ``ClusterDistances``."""
         own, step = self._square[kept], self._step
         np.subtract(self._square[gone], own, out=step)
-        step *= share
+        self._share[()] = share
+        step *= self._share
         own += step
         self._square[:, kept] = own
         # Means with what stays in the other half of the row are far, too: FAR / N at the least.
@@ -175,15 +203,7 @@ class Square:
 
     def look(self, cluster: int, bounds: Distances) -> int:
         """See ``ClusterDistances``."""
-        row = self._square[cluster]
-        place = cluster + 1 + int(row[cluster + 1 :].argmin())
+        row = self._square[cluster, cluster + 1 :]
+        place = int(row.argmin())
         bounds[cluster] = row[place]
-        return place
-
-    def packed(self, kept: Integers) -> Square:
-        """Return the clusters that are kept, in the same memory."""
-        size = len(kept)
-        memory = self._square.reshape(-1)
-        for place, cluster in enumerate(kept):
-            memory[place * size : (place + 1) * size] = self._square[cluster].take(kept)
-        return Square(memory[: size * size].reshape(size, size))
+        return cluster + 1 + place

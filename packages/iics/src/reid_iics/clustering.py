@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from reid_core.errors import ConfigError
 from reid_iics.cluster_distances import Distances, Integers
@@ -124,10 +122,13 @@ class Dendrogram:
         return self._labels(int(np.searchsorted(self.merges.heights, height, side="left")))
 
     def _labels(self, num_merges: int) -> Integers:
-        first, second = self.merges.pairs[:num_merges].T
-        shape = (self.num_images, self.num_images)
-        links = sparse.coo_array((np.ones(num_merges, np.int8), (first, second)), shape=shape)
-        return number_by_appearance(connected_components(links, directed=False)[1])
+        kept, gone = self.merges.pairs[:num_merges].T
+        # No image is gone twice: each leads to a lower one of its cluster, the first to itself.
+        lower = np.arange(self.num_images)
+        lower[gone] = kept
+        while (lower != (lowest := lower[lower])).any():
+            lower = lowest
+        return number_by_appearance(lower)
 
 
 def number_by_appearance(labels: npt.ArrayLike) -> Integers:

@@ -28,7 +28,6 @@ from reid_iics.cluster_distances import (
     ClusterDistances,
     Distances,
     Integers,
-    Square,
     Triangle,
     num_pairs,
 )
@@ -53,7 +52,8 @@ class Merges(NamedTuple):
     """The merges of N points to one cluster, in the order of their heights.
 
     Attributes:
-        pairs: (N - 1, 2) int64, a point of either cluster that is merged.
+        pairs: (N - 1, 2) int64, the first points of the two clusters that are merged, the lower
+            one first.
         heights: (N - 1,) float64, mean distance of the points of the two, never falling.
     """
 
@@ -87,11 +87,10 @@ def average_linkage(
     triangle = Triangle(distances, num_points)
     merges = _Agglomeration(triangle.smallest(), progress)
     merges.run(triangle, _row_length(math.isqrt(len(distances))))
-    clusters: Triangle | Square = triangle
+    clusters: ClusterDistances = triangle
     while not merges.is_done:
-        kept = merges.keep_alive()
-        clusters = clusters.packed(kept)
-        size = len(kept)
+        clusters = clusters.packed(merges.keep_alive())
+        size = clusters.size
         merges.run(clusters, _row_length(int(_PACK_SHARE * size)) if size >= _PACK_LEAST else 1)
     return merges.result()
 
@@ -130,11 +129,11 @@ def _check(distances: Distances) -> int:
 class _Agglomeration:
     """The clusters that are left and the merges so far.
 
-    Of every cluster are known, by its place in the distances: how many points it has, one of them,
-    a lower bound of its distances to the clusters after it, the (presumed) nearest one of those,
-    the version of that one at the time, and its own version (it changes when the cluster does; -1
-    once it is gone). The bound is the distance to the nearest one where that one has not changed
-    since.
+    Of every cluster are known, by its place in the distances: how many points it has, the first of
+    them, a lower bound of its distances to the clusters after it, the (presumed) nearest one of
+    those, the version of that one at the time, and its own version (it changes when the cluster
+    does; -1 once it is gone). The bound is the distance to the nearest one where that one has not
+    changed since.
 
     Args:
         bounds: (N,) lower bounds of the distances of each point to those after it.
@@ -145,7 +144,8 @@ class _Agglomeration:
         num_points = len(bounds)
         self._progress = progress
         self._total = num_points - 1
-        self._pairs: list[tuple[int, int]] = []
+        # Two of each merge.
+        self._pairs: list[int] = []
         self._heights: list[float] = []
         self._counts = [1] * num_points
         self._points = list(range(num_points))
@@ -157,19 +157,19 @@ class _Agglomeration:
     @property
     def is_done(self) -> bool:
         """Whether one cluster is left (or there never was a point)."""
-        return len(self._pairs) >= self._total
+        return len(self._heights) >= self._total
 
     def run(self, clusters: ClusterDistances, least: int) -> None:
         """Merge until ``least`` clusters are left."""
         bounds, nearest, seen, versions = self._bounds, self._nearest, self._seen, self._versions
         counts, points, pairs, heights = self._counts, self._points, self._pairs, self._heights
-        for _ in range(self._total + 1 - least - len(pairs)):
+        for done in range(len(heights) + 1, self._total + 2 - least):
             kept = int(bounds.argmin())
             while seen[kept] != versions[gone := nearest[kept]]:
                 nearest[kept] = found = clusters.look(kept, bounds)
                 seen[kept] = versions[found]
                 kept = int(bounds.argmin())
-            pairs.append((points[kept], points[gone]))
+            pairs += points[kept], points[gone]
             heights.append(bounds.item(kept))
             counts[kept] += counts[gone]
             nearest[kept] = found = clusters.merge(kept, gone, counts[gone] / counts[kept], bounds)
@@ -177,8 +177,8 @@ class _Agglomeration:
             versions[kept] += 1
             versions[gone] = -1
             bounds[gone] = FAR
-            if len(pairs) % _PROGRESS_STEPS == 0 or len(pairs) == self._total:
-                self._progress(len(pairs), self._total)
+            if done % _PROGRESS_STEPS == 0 or done == self._total:
+                self._progress(done, self._total)
 
     def keep_alive(self) -> Integers:
         """Forget what is gone and return the places of the clusters that are left."""
@@ -191,8 +191,10 @@ class _Agglomeration:
         self._seen = np.where(nearest >= 0, np.array(self._seen)[kept], _NEVER).tolist()
         self._nearest = np.maximum(nearest, 0).tolist()
         self._versions = versions[kept].tolist()
-        self._counts = [self._counts[cluster] for cluster in kept]
-        self._points = [self._points[cluster] for cluster in kept]
+        self._counts, self._points = (
+            [values[cluster] for cluster in kept.tolist()]
+            for values in (self._counts, self._points)
+        )
         self._bounds = self._bounds[kept]
         self._bounds[-1] = FAR  # Those after it are gone.
         return kept

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from reid_core.errors import ConfigError
 from reid_iics import clustering
@@ -43,6 +44,16 @@ def test_cut_into(dendrogram):
 def test_cut_below_leaves_merges_at_the_height(dendrogram):
     for height, num_clusters in ((0.5, 5), (1, 5), (1.5, 4), (2, 4), (5, 3), (9, 2), (9.5, 1)):
         assert dendrogram.cut_below(height).max() + 1 == num_clusters, height
+
+
+def test_cut_of_a_chain():
+    """The last two merge first, then every image with all that come after it."""
+    count = 12
+    places = -(3.0 ** -np.arange(count))
+    chain = Dendrogram.of(pdist(places[:, None]))
+    for num_clusters in range(1, count + 1):
+        labels = np.minimum(np.arange(count), num_clusters - 1)
+        np.testing.assert_array_equal(chain.cut_into(num_clusters), labels)
 
 
 @pytest.mark.parametrize("num_clusters", [0, 6, -1])

@@ -90,6 +90,30 @@ def test_one_chain_of_points():
     np.testing.assert_allclose(merges.heights, linkage(distances, "average")[:, 2], rtol=1e-12)
 
 
+@pytest.mark.usefixtures("layout")
+@pytest.mark.parametrize("group", [slice(60), slice(70, 130), slice(140, 200)])
+def test_places_that_are_gone(group):
+    """Until the rest fits as a square, one group merges: rows move down when packed, or up."""
+    points = np.random.default_rng(0).standard_normal((200, 5))
+    points[group] *= 1e-3
+    distances = pdist(points)
+    merges = average_linkage(distances.copy())
+    np.testing.assert_allclose(merges.heights, linkage(distances, "average")[:, 2], rtol=1e-12)
+
+
+@pytest.mark.usefixtures("layout")
+def test_pairs_are_first_points():
+    count = 120
+    distances = np.random.default_rng(0).integers(0, 9, num_pairs(count)).astype(np.float32)
+    merges = average_linkage(distances)
+    clusters = {point: {point} for point in range(count)}
+    for kept, gone in merges.pairs.tolist():
+        assert kept < gone
+        clusters[kept] |= clusters.pop(gone)
+        assert min(clusters[kept]) == kept
+    assert list(clusters) == [0]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 14), st.integers(0, 2**32 - 1), st.booleans())
 def test_equal_distances(count, seed, in_square):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from matrix.summary import Figure
+from reid_core.rounding import one_decimal
 
 __all__ = ["Bar", "bar_chart"]
 
@@ -99,7 +100,11 @@ def _describe(bar: Bar) -> str:
     text = f"{bar.label}: {'no result' if figure.last is None else figure.last}"
     if figure.difference is None or figure.published is None:
         return text
-    return f"{text}; published {figure.published:.1f}, difference {figure.difference:+.1f}"
+    published, difference = (
+        one_decimal(figure.published),
+        one_decimal(figure.difference, signed=True),
+    )
+    return f"{text}; published {published}, difference {difference}"
 
 
 def _x(percent: float) -> float:

@@ -23,6 +23,7 @@ from matrix.summary import summarise
 from matrix.tables import print_lines, render_csv, render_markdown
 from reid_core.errors import ConfigError, ReIDError
 from reid_core.files import atomic_file, make_parent
+from reid_core.rounding import percent
 
 __all__ = ["main"]
 
@@ -150,7 +151,7 @@ def _status_line(outcome: Outcome, number: str) -> str:
     if outcome.record is None:
         return text
     figures = [
-        f"{protocol} rank-1 {100 * scores['rank1']:.1f} mAP {100 * scores['mAP']:.1f}"
+        f"{protocol} rank-1 {percent(scores['rank1'])} mAP {percent(scores['mAP'])}"
         for protocol, scores in outcome.record["last_epoch"].items()
         if protocol in outcome.cell.dataset.protocols and {"rank1", "mAP"} <= set(scores)
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matrix.options import ALL, Options, session_name
 from matrix.running import find_program
+from reid_core.data.naming import dataset_title
 from reid_core.data.readers import READERS, detect_datasets
 
 __all__ = ["explain_missing_data", "find_datasets"]
@@ -21,7 +22,7 @@ def explain_missing_data(names: Sequence[str], options: Options) -> None:
         options: What was asked for.
     """
     dataset = options.dataset
-    what = "its data sets" if dataset == ALL else dataset.upper()
+    what = "its data sets" if dataset == ALL else dataset_title(dataset)
     print(f"This benchmark needs the images of {what}, which are not ours to give out.")
     print("ROOT is any folder of your choice:\n", flush=True)
     subprocess.run(

@@ -11,6 +11,7 @@ from pathlib import Path
 from matrix.bars import Bar, bar_chart
 from matrix.summary import ResultLine
 from matrix.tables import NOTE, costs, figure_title, show_difference, show_published
+from reid_core.rounding import one_decimal
 
 __all__ = ["render_page"]
 
@@ -121,7 +122,7 @@ def _results(lines: Sequence[ResultLine]) -> str:
             ours = "-" if figure.last is None else str(figure.last).replace("+-", "&#177;")
             cells += [f"<b>{ours}</b>", escape(show_published(figure)), show_difference(figure)]
         best = [line.figures[name].best for name in ("rank1", "mAP")]
-        cells.append(" / ".join("-" if item is None else f"{item.mean:.1f}" for item in best))
+        cells.append(" / ".join("-" if item is None else one_decimal(item.mean) for item in best))
         rows.append(cells)
     columns = [*head, *figures, "best on TEST"]
     return _table(columns, rows, text={0, 1, 2, 3}, quiet={6, 9, 11}, notes=_notes(lines))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reid_core.data.naming import dataset_title
 from reid_core.errors import ConfigError
 
 __all__ = ["CERTAINTIES", "Matrix", "MatrixDataset", "Row", "read_matrix"]
@@ -29,15 +30,18 @@ class MatrixDataset:
 
     Attributes:
         name: As ``--dataset`` takes it, e.g. ``ltcc``.
-        title: What people call it.
         protocols: Protocols that are reported, in the order of the table.
         trials: Divisions into training and test people; None where there is a single one.
     """
 
     name: str
-    title: str
     protocols: tuple[str, ...]
     trials: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return dataset_title(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +122,7 @@ def _read_datasets(tables: Any, problems: list[str]) -> dict[str, MatrixDataset]
     datasets = {}
     for name, table in tables.items() if isinstance(tables, dict) else ():
         where = f"datasets.{name}"
-        if not _check_keys(table, where, ("title", "protocols"), ("trials",), problems):
+        if not _check_keys(table, where, ("protocols",), ("trials",), problems):
             continue
         protocols, trials = table["protocols"], table.get("trials")
         if not _is_texts(protocols) or not protocols:
@@ -130,9 +134,7 @@ def _read_datasets(tables: Any, problems: list[str]) -> dict[str, MatrixDataset]
         if trials is not None and (not _is_whole(trials) or trials < 2):
             problems.append(f"{where}: trials={trials!r} must be a number above 1, or be left out")
             trials = None
-        datasets[name] = MatrixDataset(
-            name=name, title=str(table["title"]), protocols=tuple(protocols), trials=trials
-        )
+        datasets[name] = MatrixDataset(name=name, protocols=tuple(protocols), trials=trials)
     return datasets
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from matrix.ledger import Record
 from matrix.schema import Matrix, MatrixDataset, Row
+from reid_core.rounding import one_decimal
 
 __all__ = ["Figure", "ResultLine", "Spread", "summarise"]
 
@@ -38,7 +39,8 @@ class Spread:
         return cls(statistics.fmean(percent), std, len(percent))
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f}" if self.std is None else f"{self.mean:.1f} +- {self.std:.1f}"
+        mean = one_decimal(self.mean)
+        return mean if self.std is None else f"{mean} +- {one_decimal(self.std)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from matrix.summary import Figure, ResultLine
+from reid_core.rounding import one_decimal
 
 __all__ = [
     "NOTE",
@@ -76,7 +77,7 @@ def show_published(figure: Figure) -> str:
 
 def show_difference(figure: Figure) -> str:
     """Format the difference with its sign."""
-    return "-" if figure.difference is None else f"{figure.difference:+.1f}"
+    return "-" if figure.difference is None else one_decimal(figure.difference, signed=True)
 
 
 def print_lines(lines: Sequence[ResultLine], *, synthetic: bool) -> None:

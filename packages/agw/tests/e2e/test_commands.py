@@ -1,26 +1,16 @@
 """The four commands as people use them, on synthetic data in SYSU-MM01's true layout."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from reid_agw import AGW, load_network
 from reid_core.engine import read_torch_file, read_weights
-from reid_core.testing.commands import run_installed
+from reid_core.testing.commands import modules_of_help
+from reid_core.testing.run_files import read_json, read_records, run_exported
 
 COMMANDS = ("agw-train", "agw-eval", "agw-embed", "agw-export")
 SYSU = {"sysu/all_search", "sysu/indoor_search"}
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def metrics(folder, kind):
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
 def test_training_leaves_everything(finished):
@@ -54,7 +44,7 @@ def test_queries_without_a_match_are_counted_and_said(finished):
 
 
 def test_metrics_record_both_losses(finished):
-    records = metrics(finished[0], "train")
+    records = read_records(finished[0], "train")
     assert [record["epoch"] for record in records] == [0, 1]
     for record in records:
         assert record["loss"] == pytest.approx(record["loss_id"] + record["loss_tri"])
@@ -121,7 +111,7 @@ def test_official_export_evaluates_alike_and_continues(run, finished, sysu, smal
 
     args = ("--data", sysu, *small, "--epochs", "3", "--out", "run", "--resume", "o.t")
     assert run("agw-train", *args) == 0
-    assert [record["epoch"] for record in metrics(tmp_path / "run", "train")] == [2]
+    assert [record["epoch"] for record in read_records(tmp_path / "run", "train")] == [2]
 
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
@@ -132,14 +122,7 @@ def test_export_is_checked_and_takes_mixed_batches(run, finished, tmp_path, kind
     assert read_json(tmp_path / f"model.{kind}.json")["largest_difference_to_pytorch"] <= 1e-4
     images = torch.rand(5, 3, 64, 32)
     infrared = torch.tensor([True, False, False, True, False])
-    if kind == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path)
-        inputs = {"images": images.numpy(), "infrared": infrared.numpy()}
-        features = session.run(None, inputs)[0]
-    else:
-        features = torch.export.load(path).module()(images, infrared).detach().numpy()
+    features = run_exported(path, {"images": images, "infrared": infrared})
     model = load_network(folder).inference_model()
     with torch.inference_mode():
         expected, others = model(images, infrared), model(images, ~infrared)
@@ -182,16 +165,11 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input(case, run, tmp_path, capsys):
+def test_bad_input(case, refuses, tmp_path):
     state = {"conv1.weight": torch.zeros(1)}
     torch.save({"model_state_dict": state, "epoch": 1}, tmp_path / "aim.pth")
     args, says = BAD_INPUT[case]
-    assert run(*args) == 2
-    message = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert "Traceback" not in message
-    for part in says:
-        assert part in message
-    assert {path.name for path in tmp_path.rglob("*")} - {"runs"} == {"aim.pth"}
+    refuses(*args, says=says)
 
 
 def test_people_of_one_modality_are_refused(run, sysu, tmp_path, capsys):
@@ -209,8 +187,6 @@ def test_people_of_one_modality_are_refused(run, sysu, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_imports_no_torch(name, tmp_path):
-    done = run_installed(name, "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert "usage:" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    imported = modules_of_help(name, cwd=tmp_path)
     assert "reid_agw.cli" in imported
     assert not {"torch", "torchvision"} & imported

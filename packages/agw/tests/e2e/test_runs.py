@@ -1,35 +1,20 @@
 """Runs that are killed, and runs of several processes."""
 
-import json
-import signal
-import socket
-import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
 from reid_core.engine import read_torch_file
-from reid_core.testing.commands import installed, run_installed
+from reid_core.testing.commands import kill_when, run_installed, start_installed, torchrun
+from reid_core.testing.run_files import read_json, read_records
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_a_killed_run_ends_with_the_same_weights_and_figures(finished, sysu, small, tmp_path):
     args = ("--data", sysu, *small, "--out", "run", "--run.checkpoint-steps", "3")
-    process = subprocess.Popen(
-        [installed("agw-train"), *map(str, args)],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    end = time.monotonic() + 240
-    while process.poll() is None and not (tmp_path / "run/last.pt").is_file():
-        assert time.monotonic() < end, "no checkpoint was written"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process = start_installed("agw-train", *args, cwd=tmp_path)
+    assert kill_when(process, (tmp_path / "run/last.pt").is_file)
     run_installed("agw-train", "--resume", "run", cwd=tmp_path)
     expected, found = (
         read_torch_file(folder / "last.pt")["objects"] for folder in (finished[0], tmp_path / "run")
@@ -47,9 +32,7 @@ def test_a_killed_run_ends_with_the_same_weights_and_figures(finished, sysu, sma
 def test_two_processes_train_and_evaluate_to_the_last_digit(sysu, small, tmp_path):
     args = ("--data", sysu, *small, "--batch-size", "8", "--out", "run")
     done = torchrun("agw-train", *args, cwd=tmp_path)
-    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
-    train = [json.loads(line) for line in lines if '"train"' in line]
-    assert [record["epoch"] for record in train] == [0, 1]
+    assert [record["epoch"] for record in read_records(tmp_path / "run", "train")] == [0, 1]
     assert done.stdout.count("report.html") == 1, "more than one process printed"
     # What two processes left is evaluated by one.
     args = ("--weights", "run", "--data", sysu, "--batch-size", "64", "--out", "e")
@@ -57,20 +40,6 @@ def test_two_processes_train_and_evaluate_to_the_last_digit(sysu, small, tmp_pat
     assert figures(tmp_path / "e") == figures(tmp_path / "run")
 
 
-def torchrun(*args, cwd):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # One thread each: two processes with two threads each would fight over two cores.
-    return run_installed(
-        "torchrun",
-        *("--no-python", "--nproc-per-node", "2", "--master-port", port),
-        *args,
-        cwd=cwd,
-        env={"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-
-
 def figures(folder):
-    record = json.loads((folder / "results.json").read_text())
+    record = read_json(folder / "results.json")
     return {name: record[name] for name in ("results", "variants")}

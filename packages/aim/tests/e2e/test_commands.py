@@ -1,16 +1,18 @@
 """The four commands as people use them, on synthetic data in LTCC's true layout."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
 import torch
 
+from reid_aim import load_network
 from reid_aim.config import DATASETS
 from reid_core.data.naming import SYNTHETIC_LAYOUTS
 from reid_core.engine import read_weights
+from reid_core.testing.commands import modules_of_help
 from reid_core.testing.commands import run_installed as run
+from reid_core.testing.run_files import read_json, read_records, run_exported
 
 
 def test_training_leaves_everything(finished):
@@ -32,7 +34,7 @@ def test_training_leaves_everything(finished):
 
 
 def test_results_hold_both_states_and_the_published_row(finished):
-    record = json.loads((finished[0] / "results.json").read_text())
+    record = read_json(finished[0] / "results.json")
     assert record["synthetic"] is True
     assert record["preset"] == "demo"
     assert set(record["untrained"]) == set(record["results"]) >= {"ltcc/cloth_changing"}
@@ -44,21 +46,19 @@ def test_results_hold_both_states_and_the_published_row(finished):
 
 
 def test_metrics_record_every_loss_term(finished):
-    lines = (finished[0] / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    train = [record for record in records if record["kind"] == "train"]
+    train = read_records(finished[0], "train")
     assert [record["epoch"] for record in train] == [0, 1]
     names = ["loss_id", "loss_deb", "loss_pair", "loss_clo", "loss_adv", "loss_clo2", "loss_kl"]
     names += ["acc_id", "acc_id_from_clothes", "acc_clothes", "acc_clothes2"]
     assert all(np.isfinite(record[name]) for record in train for name in names)
-    assert [r["epoch"] for r in records if r["kind"] == "eval"] == [-1, 1]
+    assert [record["epoch"] for record in read_records(finished[0], "eval")] == [-1, 1]
 
 
 def test_evaluation_of_the_run_repeats_its_figures(finished, ltcc, tmp_path):
     folder, _ = finished
     run("aim-eval", "--weights", folder, "--data", ltcc, "--out", "e", cwd=tmp_path)
-    found = json.loads((tmp_path / "e/results.json").read_text())["results"]
-    assert found == json.loads((folder / "results.json").read_text())["results"]
+    found = read_json(tmp_path / "e/results.json")["results"]
+    assert found == read_json(folder / "results.json")["results"]
     assert "<html" in (tmp_path / "e/report.html").read_text()
 
 
@@ -68,10 +68,10 @@ def test_what_is_added_to_the_plain_ranking_has_rows_of_its_own(finished, ltcc, 
     options = ("--rerank", "--k1", "5", "--k2", "2", "--lambda", "0.5", "--expand", "2")
     bootstrap = ("--confidence", "90", "--resample", "identities", "--resamples", "200")
     printed = run("aim-eval", *args, *options, *bootstrap, cwd=tmp_path).stdout
-    record = json.loads((tmp_path / "e/results.json").read_text())
+    record = read_json(tmp_path / "e/results.json")
     name = "ltcc/cloth_changing"
     plain = record["results"][name]
-    known = json.loads((folder / "results.json").read_text())["results"][name]
+    known = read_json(folder / "results.json")["results"][name]
     assert {key: plain[key] for key in known} == known
     assert list(record["variants"]) == ["expansion", "re-ranking"]
     assert "k1 5, k2 2, lambda 0.5" in record["variants"]["re-ranking"][name]["scoring"]
@@ -101,8 +101,8 @@ def test_official_export_evaluates_to_the_same_figures(finished, ltcc, tmp_path)
     sizes = ("--height", "128", "--width", "64", "--batch-size", "64")
     args = ("--weights", official, "--data", ltcc, "--out", "e", *sizes)
     run("aim-eval", *args, cwd=tmp_path)
-    found = json.loads((tmp_path / "e/results.json").read_text())["results"]
-    assert found == json.loads((folder / "results.json").read_text())["results"]
+    found = read_json(tmp_path / "e/results.json")["results"]
+    assert found == read_json(folder / "results.json")["results"]
 
 
 def test_training_continues_from_an_official_checkpoint(finished, ltcc, tmp_path, small):
@@ -111,15 +111,13 @@ def test_training_continues_from_an_official_checkpoint(finished, ltcc, tmp_path
     run("aim-export", "--weights", folder, "--format", "official", "--out", official, cwd=tmp_path)
     args = ("--data", ltcc, *small, "--epochs", "3", "--out", "run")
     run("aim-train", *args, "--resume", official, cwd=tmp_path)
-    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
-    train = [json.loads(line) for line in lines if '"train"' in line]
-    assert [record["epoch"] for record in train] == [2]
+    assert [record["epoch"] for record in read_records(tmp_path / "run", "train")] == [2]
 
 
 def test_best_on_test_is_kept_on_request_and_labelled(ltcc, small, tmp_path):
     args = ("--data", ltcc, *small, "--run.eval-every", "1", "--select", "best", "--out", "run")
     run("aim-train", *args, cwd=tmp_path)
-    record = json.loads((tmp_path / "run/results.json").read_text())
+    record = read_json(tmp_path / "run/results.json")
     assert record["selected"] == "best"
     assert record["best_on_test"]["results"] == record["results"]
     assert "best on the TEST set" in (tmp_path / "run/report.html").read_text()
@@ -153,18 +151,10 @@ def test_export_is_checked_and_takes_any_batch(finished, tmp_path, kind):
     folder, _ = finished
     path = tmp_path / f"model.{kind}"
     run("aim-export", "--weights", folder, "--format", kind, "--out", path, cwd=tmp_path)
-    card = json.loads((tmp_path / f"model.{kind}.json").read_text())
+    card = read_json(tmp_path / f"model.{kind}.json")
     assert card["largest_difference_to_pytorch"] <= 1e-4
     images = torch.rand(7, 3, 128, 64)
-    if kind == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path)
-        features = session.run(None, {"images": images.numpy()})[0]
-    else:
-        features = torch.export.load(path).module()(images).detach().numpy()
-    from reid_aim import load_network
-
+    features = run_exported(path, {"images": images})
     with torch.inference_mode():
         expected = load_network(folder).inference_model()(images).numpy()
     np.testing.assert_allclose(features, expected, atol=1e-4)
@@ -182,16 +172,14 @@ def test_weights_card_names_data_and_results(finished):
 def test_other_data_sets(name, tmp_path, small):
     args = ("--data", f"synthetic:{name}", "--data.synthetic-size", "tiny", *small)
     run("aim-train", *args, "--epochs", "1", "--out", "run", cwd=tmp_path)
-    record = json.loads((tmp_path / "run/results.json").read_text())
+    record = read_json(tmp_path / "run/results.json")
     assert record["dataset"] == name
     assert all(protocol.startswith(f"{name}/") for protocol in record["results"])
 
 
 @pytest.mark.parametrize("name", ["aim-train", "aim-eval", "aim-embed", "aim-export"])
 def test_help_imports_no_torch(name, tmp_path):
-    done = run(name, "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert "usage:" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    imported = modules_of_help(name, cwd=tmp_path)
     assert "reid_aim.cli" in imported
     assert not {"torch", "torchvision"} & imported
 
@@ -200,7 +188,7 @@ def test_official_flags_are_understood(ltcc, tmp_path, small):
     args = ("--root", ltcc, "--dataset", "ltcc", *small, "--epochs", "1")
     args += ("--k_cal", "0.5", "--k_kl=2", "--set", "LOSS.PAIR_LOSS_WEIGHT=1", "--output", "run")
     run("aim-train", *args, cwd=tmp_path)
-    config = json.loads((tmp_path / "run/config.json").read_text())
+    config = read_json(tmp_path / "run/config.json")
     assert config["loss"]["k_cal"] == 0.5
     assert config["loss"]["k_kl"] == 2.0
     assert config["loss"]["pair_weight"] == 1.0
@@ -213,6 +201,6 @@ def test_paths_with_spaces_accents_and_misleading_names(ltcc, tmp_path, small):
     shutil.copytree(ltcc, root / "LTCC_ReID")
     args = ("--data", root, *small, "--epochs", "1", "--out", "a run")
     run("aim-train", *args, cwd=tmp_path)
-    record = json.loads((tmp_path / "a run/results.json").read_text())
+    record = read_json(tmp_path / "a run/results.json")
     assert record["fingerprint"]
     assert record["results"]["ltcc/cloth_changing"]["num_valid"] > 0

@@ -1,32 +1,13 @@
 """Two processes under torchrun: they train, and evaluate to the numbers of one process."""
 
-import json
-import socket
-
-from reid_core.testing.commands import run_installed
-
-
-def torchrun(*args, cwd, check=True):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # One thread each: two processes with two threads each would fight over two cores.
-    return run_installed(
-        "torchrun",
-        *("--no-python", "--nproc-per-node", "2", "--master-port", port),
-        *args,
-        cwd=cwd,
-        env={"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        check=check,
-    )
+from reid_core.testing.commands import run_installed, torchrun
+from reid_core.testing.run_files import read_json, read_records
 
 
 def test_two_processes_train(ltcc, small, tmp_path):
     args = ("--data", ltcc, *small, "--batch-size", "8", "--out", "run")
     done = torchrun("aim-train", *args, cwd=tmp_path)
-    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
-    train = [json.loads(line) for line in lines if '"train"' in line]
-    assert [record["epoch"] for record in train] == [0, 1]
+    assert [record["epoch"] for record in read_records(tmp_path / "run", "train")] == [0, 1]
     assert done.stdout.count("report.html") == 1, "more than one process printed"
     # What two processes left is evaluated by one.
     run_installed("aim-eval", "--weights", "run", "--data", ltcc, "--out", "e", cwd=tmp_path)
@@ -52,4 +33,4 @@ def test_a_failing_process_ends_the_other(ltcc, small, tmp_path):
 
 
 def figures(folder, which="results"):
-    return json.loads((folder / "results.json").read_text())[which]
+    return read_json(folder / "results.json")[which]

@@ -1,10 +1,7 @@
 """A run that is killed again and again ends with the weights of one that never was."""
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
 
@@ -12,7 +9,7 @@ import pytest
 import torch
 
 from reid_core.engine import read_torch_file
-from reid_core.testing.commands import installed, run_installed
+from reid_core.testing.commands import kill_when, run_installed, start_installed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 
@@ -27,27 +24,6 @@ def uninterrupted(tmp_path_factory, settings):
     folder = tmp_path_factory.mktemp("uninterrupted")
     run_installed("aim-train", *settings, "--out", "run", cwd=folder)
     return folder / "run"
-
-
-def start(folder, *args):
-    return subprocess.Popen(
-        [installed("aim-train"), *map(str, args)],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=os.environ,
-    )
-
-
-def kill_when(process, condition, seconds=240.0):
-    """Kill the process as soon as the condition holds; tell whether it was still running."""
-    end = time.monotonic() + seconds
-    while process.poll() is None and not condition():
-        assert time.monotonic() < end, "the moment to kill never came"
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
 
 
 def test_killed_at_many_moments_ends_bit_equal(tmp_path, settings, uninterrupted):
@@ -65,11 +41,11 @@ def test_killed_at_many_moments_ends_bit_equal(tmp_path, settings, uninterrupted
         return last.exists() and last.stat().st_mtime_ns != before
 
     kills = 0
-    process = start(tmp_path, *settings, "--out", "run")
+    process = start_installed("aim-train", *settings, "--out", "run", cwd=tmp_path)
     kills += kill_when(process, begun)  # before the first checkpoint
     for moment in (half_written, saved_again, half_written, "random", "random"):
         before = last.stat().st_mtime_ns if last.exists() else None
-        process = start(tmp_path, "--resume", "run")
+        process = start_installed("aim-train", "--resume", "run", cwd=tmp_path)
         if moment == "random":
             # Somewhere between the start of the process and the middle of its work.
             due = time.monotonic() + generator.uniform(3, 9)

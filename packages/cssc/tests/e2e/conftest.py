@@ -14,21 +14,10 @@ def small():
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """Keep generated data and image caches out of the user's cache folder."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("REID_CACHE", str(tmp_path_factory.mktemp("reid-cache")))
-    yield
-    patch.undo()
-
-
 @pytest.fixture(scope="session")
-def celeb(_own_cache):
+def celeb(make_data):
     """Return the folder Celeb-reID of a tiny synthetic data set."""
-    from reid_core.data.synthetic import ensure_synthetic
-
-    return ensure_synthetic("celeb", size="tiny")
+    return make_data("celeb")
 
 
 @pytest.fixture(scope="session")

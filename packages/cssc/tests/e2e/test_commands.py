@@ -1,52 +1,18 @@
 """The four commands as people use them, on synthetic data in Celeb-reID's true layout."""
 
-import json
-import logging
-import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 
 from reid_core.engine import read_torch_file, read_weights
-from reid_core.testing.commands import installed, run_installed
-from reid_cssc import CSSC, cli, load_network
+from reid_core.testing.commands import kill_when, modules_of_help, run_installed, start_installed
+from reid_core.testing.run_files import read_json, read_records, run_exported
+from reid_cssc import CSSC, load_network
 from reid_cssc.model import HEADS
 
-COMMANDS = {
-    "cssc-train": cli.train,
-    "cssc-eval": cli.evaluate,
-    "cssc-embed": cli.embed,
-    "cssc-export": cli.export,
-}
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Return a function that runs a command in this process, in an empty folder; its status."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(name, *args):
-        with pytest.raises(SystemExit) as ending:
-            COMMANDS[name]([str(arg) for arg in args])
-        return ending.value.code
-
-    yield call
-    for name in ("reid_core", "reid_cssc"):  # the commands' console handlers end with the test
-        logging.getLogger(name).handlers = []
-        logging.getLogger(name).propagate = True
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def metrics(folder, kind):
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+COMMANDS = ("cssc-train", "cssc-eval", "cssc-embed", "cssc-export")
 
 
 def test_training_leaves_everything(finished):
@@ -66,7 +32,7 @@ def test_training_leaves_everything(finished):
 
 
 def test_metrics_record_every_head_and_stage(finished):
-    records = metrics(finished[0], "train")
+    records = read_records(finished[0], "train")
     assert [record["epoch"] for record in records] == [0, 1]
     for record in records:
         for head in HEADS:
@@ -112,7 +78,7 @@ def test_official_export_evaluates_alike_and_continues(run, finished, celeb, sma
 
     args = ("--data", celeb, *small, "--epochs", "3", "--out", "run", "--resume", "o.pth")
     assert run("cssc-train", *args) == 0
-    assert [record["epoch"] for record in metrics(tmp_path / "run", "train")] == [2]
+    assert [record["epoch"] for record in read_records(tmp_path / "run", "train")] == [2]
     steps = [
         {int(moments["step"]) for moments in state["optimizer"]["state"].values()}
         for state in (
@@ -132,16 +98,13 @@ def test_export_is_checked_takes_any_batch_and_has_no_head(run, finished, tmp_pa
     card = read_json(tmp_path / f"model.{kind}.json")
     assert card["largest_difference_to_pytorch"] <= 1e-4
     images = torch.rand(7, 3, 128, 64)
+    features = run_exported(path, {"images": images})
     if kind == "onnx":
         import onnx
-        import onnxruntime
 
-        session = onnxruntime.InferenceSession(path)
-        features = session.run(None, {"images": images.numpy()})[0]
         held = sum(np.prod(item.dims) for item in onnx.load(path).graph.initializer)
     else:
         program = torch.export.load(path)
-        features = program.module()(images).detach().numpy()
         # The network stands in it twice, for the image and for its mirror image, and is one.
         names = [name for name in program.state_dict if name.startswith("network.")]
         assert names
@@ -168,17 +131,8 @@ def test_embed(run, finished, celeb, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_a_killed_run_ends_with_the_same_weights(finished, celeb, small, tmp_path):
     args = ("--data", celeb, *small, "--out", "run", "--run.checkpoint-steps", "3")
-    command = [installed("cssc-train"), *map(str, args)]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    end = time.monotonic() + 240
-    while process.poll() is None and not (tmp_path / "run/last.pt").is_file():
-        assert time.monotonic() < end, "no checkpoint was written"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process = start_installed("cssc-train", *args, cwd=tmp_path)
+    assert kill_when(process, (tmp_path / "run/last.pt").is_file)
     run_installed("cssc-train", "--resume", "run", cwd=tmp_path)
     expected = read_weights(finished[0]).state_dict
     found = read_weights(tmp_path / "run").state_dict
@@ -206,22 +160,15 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input(case, run, tmp_path, capsys):
+def test_bad_input(case, refuses, tmp_path):
     state = {"conv1.weight": torch.zeros(1)}
     torch.save({"model_state_dict": state, "epoch": 1}, tmp_path / "aim.pth")
     args, says = BAD_INPUT[case]
-    assert run(*args) == 2
-    message = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert "Traceback" not in message
-    for part in says:
-        assert part in message
-    assert {path.name for path in tmp_path.rglob("*")} - {"runs"} == {"aim.pth"}
+    refuses(*args, says=says)
 
 
-@pytest.mark.parametrize("name", ["cssc-train", "cssc-eval", "cssc-embed", "cssc-export"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_imports_no_torch(name, tmp_path):
-    done = run_installed(name, "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert "usage:" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    imported = modules_of_help(name, cwd=tmp_path)
     assert "reid_cssc.cli" in imported
     assert not {"torch", "torchvision"} & imported

@@ -12,6 +12,7 @@ from reid_core.engine import Run
 from reid_core.engine.weights import Weights, read_weights, save_weights
 from reid_core.evaluation.evaluator import Evaluation
 from reid_core.evaluation.protocol_result import ProtocolResult
+from reid_core.rounding import percent
 
 __all__ = ["BestStreams"]
 
@@ -94,7 +95,7 @@ class BestStreams:
         if selected:
             return {"weights": f"best on the TEST set ({epochs})"}
         figures = "; ".join(
-            f"{name} rank-1 {found['rank1']:.1%}, mAP {found['mAP']:.1%}"
+            f"{name} rank-1 {percent(found['rank1'])}%, mAP {percent(found['mAP'])}%"
             for name, found in self._state["results"].items()
         )
         return {

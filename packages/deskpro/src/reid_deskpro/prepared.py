@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from reid_core.commands.arguments import EvaluateArguments
 from reid_core.config import DataConfig
@@ -18,10 +16,9 @@ from reid_core.data.companions import (
 from reid_core.data.naming import is_synthetic, name_dataset
 from reid_core.data.requirements import require_trainable
 from reid_core.data.sample import ReIDDataset, Sample, relabel
-from reid_core.errors import CheckpointError, DatasetError
+from reid_core.errors import DatasetError
 
 __all__ = [
-    "PreparedRecord",
     "complete_arguments",
     "describe_prepared",
     "identities_of",
@@ -77,38 +74,6 @@ def describe_prepared(before: ReIDDataset, after: ReIDDataset) -> str:
         f"{len(after.train):,} of {len(before.train):,} training images have {kinds}: "
         f"{after.num_pids:,} of {before.num_pids:,} people are trained on"
     )
-
-
-class PreparedRecord:
-    """Which companions a run was started on; its state stops it from going on with others.
-
-    Args:
-        dataset: Of ``keep_prepared``.
-    """
-
-    def __init__(self, dataset: ReIDDataset) -> None:
-        digest = hashlib.sha256()
-        for sample in sorted(dataset.train, key=lambda sample: sample.path):
-            sizes = [path.stat().st_size for path in companions_of(sample).values()]
-            digest.update(f"{sample.path.name} {sample.pid} {sizes}\n".encode())
-        self._fingerprint = digest.hexdigest()[:16]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the fingerprint of names, labels and file sizes."""
-        return {"fingerprint": self._fingerprint}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Compare with the state of a stopped run.
-
-        Raises:
-            CheckpointError: When that was started on other companions.
-        """
-        if state["fingerprint"] != self._fingerprint:
-            raise CheckpointError(
-                "the run was started on other face crops, restored faces or masks (fingerprint "
-                f"{state['fingerprint']}, now {self._fingerprint}); continue with the same "
-                "prepared folder, or start a new run with --out"
-            )
 
 
 def with_synthetic_companions(data: DataConfig, progress: Progress) -> DataConfig:

@@ -27,7 +27,6 @@ from reid_deskpro.config import DeskProConfig
 from reid_deskpro.loading import build_network, deskpro_card
 from reid_deskpro.model import DeskPro
 from reid_deskpro.prepared import (
-    PreparedRecord,
     describe_prepared,
     identities_of,
     keep_prepared,
@@ -76,6 +75,7 @@ def train(
         may_change=("data.prepared",),
         name=f"deskpro-{config.data.dataset}-{preset or 'run'}",
     ) as run:
+        given = read_given_teacher(run, config)  # found missing before any data are opened
         config = replace(config, data=open_companions(run, config.data))
         whole = open_training_data(run, config, title="DeskPro")
         dataset = keep_prepared(whole)
@@ -88,7 +88,7 @@ def train(
         with torch.device("meta"):
             outline = build_network(config, dataset.num_pids, weights="none")
         evaluator, loader = open_images(run, config, dataset, outline)
-        teacher = find_teacher(run, config, whole)
+        teacher = find_teacher(run, config, whole, given)
         # What follows does not depend on whether a teacher was trained here before.
         seed_everything(config.run.seed, run.rank)
         with run.main_first():
@@ -112,7 +112,6 @@ def train(
             optimizer=optimizer,
             schedule=schedule,
             best=best,
-            prepared=PreparedRecord(dataset),
         )
         if run.position == (0, 0) and config.start_from is None:
             evaluate_epoch(run, evaluator, model, -1)
@@ -188,32 +187,51 @@ def open_images(
     return opened.evaluator, loader
 
 
-def find_teacher(run: Run, config: DeskProConfig, whole: ReIDDataset) -> Teacher | None:
+def read_given_teacher(run: Run, config: DeskProConfig) -> Teacher | None:
+    """Return the teacher that ``config.teacher`` names; None where none is named or needed.
+
+    Raises:
+        CheckpointError: The file cannot be used.
+    """
+    if config.teacher == "auto" or not needs_teacher(run, config):
+        return None
+    return read_teacher(Path(config.teacher))
+
+
+def needs_teacher(run: Run, config: DeskProConfig) -> bool:
+    """Tell whether there is distillation, and no state to go on from that holds a teacher."""
+    return config.uses_teacher and not run.resumed and config.start_from is None
+
+
+def find_teacher(
+    run: Run, config: DeskProConfig, whole: ReIDDataset, given: Teacher | None
+) -> Teacher | None:
     """Return the teacher of a new run, trained now where none is given.
 
     Args:
         run: The run.
         config: Its settings.
         whole: Its data, with companions.
+        given: From ``read_given_teacher``.
 
     Returns:
         The teacher; None where there is no distillation, or the run goes on from a state that
         holds one.
 
     Raises:
-        CheckpointError: The file cannot be used, or is of other identities.
+        CheckpointError: It is of other identities, or the one in the folder cannot be used.
     """
-    if not config.uses_teacher or run.resumed or config.start_from is not None:
+    if not needs_teacher(run, config):
         return None
-    if config.teacher != "auto":
-        path = Path(config.teacher)
-    elif not (path := run.folder / TEACHER_FOLDER / TEACHER_NAME).is_file():
-        path = train_inside(run, config, whole)
-    with run.main_first():  # process 0 may just have written it
-        teacher = read_teacher(path)
+    teacher = given
+    if teacher is None:
+        if not (path := run.folder / TEACHER_FOLDER / TEACHER_NAME).is_file():
+            path = train_inside(run, config, whole)
+        with run.main_first():  # process 0 may just have written it
+            teacher = read_teacher(path)
     teacher.require_identities(identities_of(keep_prepared(whole)))
     if run.is_main:
-        say(f"teacher {path}, of {teacher.num_pids:,} people")
+        say(f"teacher {teacher.source}, of {teacher.num_pids:,} people")
     return teacher
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reid_core.commands.results import MethodInfo
 from reid_core.evaluation.evaluator import Evaluation
+from reid_core.rounding import percent
 from reid_deskpro import __version__
 from reid_deskpro.config import CITATION, PUBLISHED, SOURCE
 
@@ -49,6 +50,6 @@ def compare_streams(evaluation: Evaluation) -> dict[str, str]:
             continue
         ahead = [name for name, value in alone.items() if value >= together]
         verdict = f"NOT above {' and '.join(ahead)} alone" if ahead else "above either stream alone"
-        figures = ", ".join(f"{name} {value:.1%}" for name, value in alone.items())
-        found[result.protocol.name] = f"mAP {together:.1%} together ({figures}): {verdict}"
+        figures = ", ".join(f"{name} {percent(value)}%" for name, value in alone.items())
+        found[result.protocol.name] = f"mAP {percent(together)}% together ({figures}): {verdict}"
     return found

@@ -35,7 +35,6 @@ from reid_deskpro.batches import PictureLoader
 from reid_deskpro.config import DeskProConfig, TeacherConfig, teacher_of
 from reid_deskpro.lmbn import LMBN
 from reid_deskpro.prepared import (
-    PreparedRecord,
     describe_prepared,
     identities_of,
     keep_prepared,
@@ -174,7 +173,6 @@ def _train(run: Run, config: TeacherConfig, dataset: ReIDDataset) -> Path:
         optimizer=optimizer,
         schedule=schedule,
         best=best,
-        prepared=PreparedRecord(dataset),
     )
     if evaluator is not None and run.position == (0, 0):
         evaluate_epoch(run, evaluator, model, -1, label="untrained teacher")

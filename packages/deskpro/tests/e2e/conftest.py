@@ -1,20 +1,8 @@
 """Synthetic data, prepared, and one finished run that the tests of the installed commands share."""
 
-import logging
-
 import pytest
 
 from reid_core.testing.commands import run_installed
-from reid_deskpro import cli
-
-COMMANDS = {
-    "deskpro-train": cli.train,
-    "deskpro-eval": cli.evaluate,
-    "deskpro-embed": cli.embed,
-    "deskpro-export": cli.export,
-    "deskpro-teacher": cli.teacher,
-    "deskpro-prepare": cli.prepare,
-}
 
 
 @pytest.fixture(scope="session")
@@ -33,21 +21,10 @@ def small(tiny):
     return (*tiny, "--epochs", "2", "--teacher-epochs", "1")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """Keep generated data and image caches out of the user's cache folder."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("REID_CACHE", str(tmp_path_factory.mktemp("reid-cache")))
-    yield
-    patch.undo()
-
-
 @pytest.fixture(scope="session")
-def prcc(_own_cache):
+def prcc(make_data):
     """Return the folder of a tiny synthetic PRCC."""
-    from reid_core.data.synthetic import ensure_synthetic
-
-    return ensure_synthetic("prcc", size="tiny")
+    return make_data("prcc")
 
 
 @pytest.fixture(scope="session")
@@ -70,19 +47,3 @@ def finished(tmp_path_factory, data, small):
     folder = tmp_path_factory.mktemp("finished")
     done = run_installed("deskpro-train", *data, *small, "--out", "run", cwd=folder)
     return folder / "run", done.stdout
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Return a function that runs a command in this process, in an empty folder; its status."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(name, *args):
-        with pytest.raises(SystemExit) as ending:
-            COMMANDS[name]([str(arg) for arg in args])
-        return ending.value.code
-
-    yield call
-    for name in ("reid_core", "reid_deskpro"):  # the commands' console handlers end with the test
-        logging.getLogger(name).handlers = []
-        logging.getLogger(name).propagate = True

@@ -1,6 +1,5 @@
 """The commands as people use them, on synthetic people in PRCC's true layout."""
 
-import json
 import shutil
 
 import numpy as np
@@ -8,7 +7,8 @@ import pytest
 import torch
 
 from reid_core.engine import read_torch_file, read_weights
-from reid_core.testing.commands import run_installed
+from reid_core.testing.commands import modules_of_help
+from reid_core.testing.run_files import read_json, read_records, run_exported
 from reid_deskpro import DeskPro, load_network
 from reid_deskpro.teacher_weights import read_teacher
 
@@ -18,15 +18,6 @@ TERMS = {
     *("loss_id_face", "loss_metric_face", "loss_id_body", "loss_metric_body"),
     *("loss_distill", "loss_attention", "acc_face", "acc_body"),
 }
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def metrics(folder, kind):
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
 def test_training_leaves_everything(finished):
@@ -55,7 +46,7 @@ def test_training_leaves_everything(finished):
 
 def test_both_stages_log_their_terms(finished):
     folder, _ = finished
-    records = metrics(folder, "train")
+    records = read_records(folder, "train")
     assert [record["epoch"] for record in records] == [0, 1]
     config = read_json(folder / "config.json")["loss"]
     for record in records:
@@ -69,7 +60,7 @@ def test_both_stages_log_their_terms(finished):
             + config["attention_weight"] * record["loss_attention"]
         )
         assert record["loss"] == pytest.approx(total, rel=1e-4)
-    (teacher,) = metrics(folder / "teacher", "train")
+    (teacher,) = read_records(folder / "teacher", "train")
     assert teacher["loss"] == pytest.approx(teacher["loss_id"] + teacher["loss_metric"], rel=1e-4)
 
 
@@ -196,7 +187,7 @@ def test_official_export_evaluates_alike_and_continues(run, data, prcc, small, t
     assert stored["epoch"] == 0
     assert stored["global_step"] > 0
     assert run("deskpro-train", *wide, "--epochs", "2", "--out", "n", "--resume", "o.ckpt") == 0
-    assert [record["epoch"] for record in metrics(tmp_path / "n", "train")] == [1]
+    assert [record["epoch"] for record in read_records(tmp_path / "n", "train")] == [1]
 
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
@@ -207,15 +198,7 @@ def test_export_is_checked_and_takes_images_without_a_face(run, finished, tmp_pa
     assert read_json(tmp_path / f"model.{kind}.json")["largest_difference_to_pytorch"] <= 1e-4
     images, faces = torch.rand(5, 3, 64, 32), torch.rand(5, 3, 32, 32)
     faces[2] = 0
-    if kind == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path)
-        inputs = {"images": images.numpy(), "lr_face": faces.numpy()}
-        features = session.run(None, inputs)[0]
-    else:
-        module = torch.export.load(path).module()
-        features = module(images, lr_face=faces).detach().numpy()
+    features = run_exported(path, {"images": images, "lr_face": faces})
     with torch.inference_mode():
         expected = load_network(folder).inference_model()(images, lr_face=faces).numpy()
     np.testing.assert_allclose(features, expected, atol=1e-4)
@@ -246,6 +229,14 @@ BAD_INPUT = {
         ("deskpro-train", "--data", "nowhere", "kd_loss.alpa", "0.7"),
         ["kd_loss.alpa", "did you mean kd_loss.alpha"],
     ),
+    "missing weights": (
+        ("deskpro-eval", "--weights", "none.safetensors", "--data", "synthetic"),
+        ["there is no file none.safetensors"],
+    ),
+    "missing teacher": (
+        ("deskpro-train", "--data", "synthetic", "--preset", "demo", "--teacher", "none.pth"),
+        ["there is no file none.pth"],
+    ),
     "weights of another method": (
         ("deskpro-eval", "--weights", "aim.pth", "--data", "synthetic"),
         ["aim.pth", "DeskPro"],
@@ -258,16 +249,21 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input(case, run, tmp_path, capsys):
+def test_bad_input(case, refuses, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", "cache")  # no data are drawn before
     state = {"conv1.weight": torch.zeros(1)}
     torch.save({"model_state_dict": state, "epoch": 1}, tmp_path / "aim.pth")
     args, says = BAD_INPUT[case]
-    assert run(*args) == 2
-    message = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert "Traceback" not in message
-    for part in says:
-        assert part in message
-    assert {path.name for path in tmp_path.rglob("*")} - {"runs"} == {"aim.pth"}
+    refuses(*args, says=says)
+
+
+def test_a_run_goes_on_with_its_own_companions(refuses, finished, data, prepared, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    shutil.copytree(prepared, tmp_path / "other")
+    face = next((tmp_path / "other/lr_face").rglob("*.png"))
+    face.write_bytes(face.read_bytes() + b" ")
+    args = ("--resume", "run", *data[:-1], "other")
+    refuses("deskpro-train", *args, says=["companions", "differ"], leaves=["run/events"])
 
 
 def test_what_has_to_be_prepared_is_said(run, prcc, small, tmp_path, capsys):
@@ -290,8 +286,6 @@ def test_a_teacher_of_other_people_is_refused(run, finished, data, small, tmp_pa
     "name", [f"deskpro-{name}" for name in ("train", "eval", "embed", "export", "teacher")]
 )
 def test_help_imports_no_torch(name, tmp_path):
-    done = run_installed(name, "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert "usage:" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    imported = modules_of_help(name, cwd=tmp_path)
     assert "reid_deskpro.cli" in imported
     assert not {"torch", "torchvision", "numpy"} & imported

@@ -9,9 +9,8 @@ from reid_core.commands.arguments import EvaluateArguments
 from reid_core.config import DataConfig
 from reid_core.data.companions import COMPANION_KINDS
 from reid_core.data.sample import ReIDDataset, Sample
-from reid_core.errors import CheckpointError, DatasetError
+from reid_core.errors import DatasetError
 from reid_deskpro.prepared import (
-    PreparedRecord,
     complete_arguments,
     describe_prepared,
     identities_of,
@@ -86,21 +85,6 @@ def test_nothing_prepared():
 def test_one_person_left():
     with pytest.raises(DatasetError, match="1 identity"):
         keep_prepared(dataset(sample(0, 0), sample(1, 1, kinds=())))
-
-
-def test_a_run_goes_on_with_its_companions_only(tmp_path):
-    def written(size):
-        train = [sample(number, number, folder=tmp_path) for number in range(2)]
-        for item in train:
-            for kind in COMPANION_KINDS:
-                item.extra[kind].parent.mkdir(parents=True, exist_ok=True)
-                item.extra[kind].write_bytes(b"x" * size)
-        return PreparedRecord(dataset(*train))
-
-    first = written(3)
-    first.load_state_dict(written(3).state_dict())
-    with pytest.raises(CheckpointError, match="other face crops, restored faces or masks"):
-        first.load_state_dict(written(4).state_dict())
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from torch import Tensor
 from reid_core.commands.best import BestWeights
 from reid_core.commands.console import say
 from reid_core.commands.training_data import DecodedImages, open_decoded_images, open_training_data
-from reid_core.commands.training_results import evaluate_epoch, leave_results, require_epochs_left
+from reid_core.commands.training_results import evaluate_epoch, leave_results
 from reid_core.commands.training_settings import Rounds
 from reid_core.config import to_dict
 from reid_core.data.loader import Batch, TrainLoader
@@ -87,7 +87,6 @@ def train(config: IICSConfig, *, preset: str = "", command: str = "", resume: bo
         evaluates = bool(opened.evaluator.protocols)
         if evaluates and not run.resumed and config.start_from is None:
             evaluate_epoch(run, opened.evaluator, model, -1)
-        require_epochs_left(run, config.epochs)
 
         card = iics_card(config, model)
         # None until the weights that are left have been evaluated.

@@ -16,21 +16,10 @@ def small():
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """Keep generated data and image caches out of the user's cache folder."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("REID_CACHE", str(tmp_path_factory.mktemp("reid-cache")))
-    yield
-    patch.undo()
-
-
 @pytest.fixture(scope="session")
-def market(_own_cache):
+def market(make_data):
     """Return the folder of the tiny synthetic Market-1501."""
-    from reid_core.data.synthetic import ensure_synthetic
-
-    return ensure_synthetic("market1501", size="tiny")
+    return make_data("market1501")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """The four commands as people use them, on synthetic data in Market-1501's true layout."""
 
 import csv
-import json
-import logging
 import re
 import shutil
 
@@ -12,41 +10,12 @@ import torch
 
 from reid_core.data.readers import load_dataset
 from reid_core.engine import read_torch_file, read_weights
-from reid_core.testing.commands import run_installed
-from reid_iics import IICS, cli, load_network
+from reid_core.testing.commands import modules_of_help
+from reid_core.testing.run_files import read_json, read_records, run_exported
+from reid_iics import IICS, load_network
 
-COMMANDS = {
-    "iics-train": cli.train,
-    "iics-eval": cli.evaluate,
-    "iics-embed": cli.embed,
-    "iics-export": cli.export,
-}
+COMMANDS = ("iics-train", "iics-eval", "iics-embed", "iics-export")
 MARKET = "market1501/standard"
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Return a function that runs a command in this process, in an empty folder; its status."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(name, *args):
-        with pytest.raises(SystemExit) as ending:
-            COMMANDS[name]([str(arg) for arg in args])
-        return ending.value.code
-
-    yield call
-    for name in ("reid_core", "reid_iics"):  # the commands' console handlers end with the test
-        logging.getLogger(name).handlers = []
-        logging.getLogger(name).propagate = True
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def metrics(folder, kind):
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
 def test_training_leaves_everything(finished):
@@ -77,7 +46,7 @@ def test_training_leaves_everything(finished):
 
 
 def test_metrics_record_both_stages(finished):
-    records = metrics(finished[0], "train")
+    records = read_records(finished[0], "train")
     assert [record["epoch"] for record in records] == [0, 1, 2, 3]
     for record in records[::2]:
         cameras = [value for name, value in record.items() if name.startswith("loss_intra_camera")]
@@ -92,7 +61,7 @@ def test_metrics_record_both_stages(finished):
 
 def test_clusters_are_told_in_log_and_report(finished):
     folder, _ = finished
-    records = metrics(folder, "clusters")
+    records = read_records(folder, "clusters")
     assert [(record["cycle"], record["epoch"]) for record in records] == [
         *((0, 0), (0, 1), (1, 2), (1, 3)),
     ]
@@ -140,7 +109,7 @@ def test_official_export_evaluates_alike_and_continues(run, finished, market, sm
 
     args = ("--data", market, *small, "--cycles", "3", "--out", "run", "--resume", "o.pth.tar")
     assert run("iics-train", *args) == 0
-    assert [record["epoch"] for record in metrics(tmp_path / "run", "train")] == [4, 5]
+    assert [record["epoch"] for record in read_records(tmp_path / "run", "train")] == [4, 5]
     args = ("--data", market, *small, "--out", "again", "--resume", "o.pth.tar")
     assert run("iics-train", *args) == 2
 
@@ -168,13 +137,7 @@ def test_export_is_checked(run, finished, tmp_path, kind):
     assert run("iics-export", "--weights", folder, "--format", kind, "--out", path) == 0
     assert read_json(tmp_path / f"model.{kind}.json")["largest_difference_to_pytorch"] <= 1e-4
     images = torch.rand(5, 3, 64, 32)
-    if kind == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path)
-        features = session.run(None, {"images": images.numpy()})[0]
-    else:
-        features = torch.export.load(path).module()(images).detach().numpy()
+    features = run_exported(path, {"images": images})
     with torch.inference_mode():
         expected = load_network(folder).inference_model()(images)
     np.testing.assert_allclose(features, expected.numpy(), atol=1e-4)
@@ -209,7 +172,7 @@ def test_identities_are_never_used(run, finished, market, small, tmp_path):
     expected = read_weights(finished[0], method="iics").state_dict
     for name, value in read_weights(tmp_path / "run", method="iics").state_dict.items():
         assert torch.equal(value, expected[name]), name
-    for record in metrics(tmp_path / "run", "clusters"):
+    for record in read_records(tmp_path / "run", "clusters"):
         figures = record.get("intra") or record["inter"]
         assert "num_clusters" in figures
         assert "purity" not in figures
@@ -230,13 +193,21 @@ def test_images_of_nobody_known(run, finished, market, small, tmp_path, capsys):
         assert torch.equal(value, expected[name]), name
     record = read_json(tmp_path / "run/results.json")
     assert (record["cycles"], record["results"], record["untrained"]) == (2, {}, {})
-    assert metrics(tmp_path / "run", "eval") == []
+    assert read_records(tmp_path / "run", "eval") == []
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert "none: the data set has no query and gallery images of known people" in page
     args = ("--weights", "run", "--data", market, "--batch-size", "64", "--out", "e")
     assert run("iics-eval", *args) == 0
     expected = read_json(finished[0] / "results.json")["results"]
     assert read_json(tmp_path / "e/results.json")["results"] == expected
+
+
+def test_the_number_of_cycles_belongs_to_a_run(refuses, finished, tmp_path):
+    """What is taken off distances depends on it (mu_t), so that a run goes on with the same one."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    for cycles in (1, 3):
+        says = [f"cycles was 2, is {cycles}"]
+        refuses("iics-train", "--resume", "run", "--cycles", cycles, says=says)
 
 
 BAD_INPUT = {
@@ -256,18 +227,11 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input(case, run, tmp_path, capsys):
+def test_bad_input(case, refuses, tmp_path):
     state = {"conv1.weight": torch.zeros(1)}
     torch.save({"model_state_dict": state, "epoch": 1}, tmp_path / "aim.pth")
     args, says = BAD_INPUT[case]
-    assert run(*args) == 2
-    message = " ".join(
-        capsys.readouterr().err.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split()
-    )
-    assert "Traceback" not in message
-    for part in says:
-        assert part in message
-    assert {path.name for path in tmp_path.rglob("*")} - {"runs"} == {"aim.pth"}
+    refuses(*args, says=says)
 
 
 @pytest.mark.parametrize(
@@ -284,8 +248,6 @@ def test_data_that_cannot_be_trained_on(args, says, run, market, small, capsys):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_imports_no_torch(name, tmp_path):
-    done = run_installed(name, "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert "usage:" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    imported = modules_of_help(name, cwd=tmp_path)
     assert "reid_iics.cli" in imported
     assert not {"torch", "torchvision", "scipy"} & imported

@@ -1,8 +1,6 @@
 """Runs that are killed, and runs of several processes."""
 
-import json
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +9,8 @@ import pytest
 import torch
 
 from reid_core.engine import read_checkpoint, read_torch_file
-from reid_core.testing.commands import run_installed
+from reid_core.testing.commands import run_installed, torchrun
+from reid_core.testing.run_files import read_json, read_records
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 STEPS = 2  # iterations between two checkpoints
@@ -74,20 +73,6 @@ def test_two_processes_train_and_evaluate_to_the_last_digit(market, small, tmp_p
     assert figures(tmp_path / "e") == figures(tmp_path / "run")
 
 
-def torchrun(*args, cwd):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # One thread each: two processes with two threads each would fight over two cores.
-    return run_installed(
-        "torchrun",
-        *("--no-python", "--nproc-per-node", "2", "--master-port", port),
-        *args,
-        cwd=cwd,
-        env={"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-
-
 def assert_equal(found, expected):
     """Compare nested states to the last bit."""
     assert found.keys() == expected.keys()
@@ -99,8 +84,7 @@ def assert_equal(found, expected):
 
 
 def clusters(folder):
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == "clusters"]
+    return read_records(folder, "clusters")
 
 
 def without_time(record):
@@ -109,4 +93,4 @@ def without_time(record):
 
 
 def figures(folder):
-    return json.loads((folder / "results.json").read_text())["results"]
+    return read_json(folder / "results.json")["results"]

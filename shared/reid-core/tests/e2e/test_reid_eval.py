@@ -9,7 +9,6 @@ import json
 import logging
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 
 from reid_core.evaluation import Labels, l2_normalize, rank_gallery
 from reid_core.evaluation.cli import main
-from reid_core.testing.commands import run_installed
+from reid_core.testing.commands import run_installed, torchrun
 from reid_core.testing.miniatures import write_images
 
 NUM_QUERIES, NUM_GALLERY, NUM_TRAIN = 30, 90, 10
@@ -309,17 +308,8 @@ def test_protocols_of_a_data_set(run, data):
 def test_several_processes(folder, data):
     np.save("f.npy", l2_normalize(torch.from_numpy(data["features"])).numpy())
     write_table("f.csv", data)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     source = ("f.npy", "--labels", "f.csv")
-    done = run_installed(
-        "torchrun",
-        *("--no-python", "--nproc-per-node", 2, "--master-port", port),
-        *("reid-eval", *source, "--out", "many"),
-        cwd=folder,
-        env={"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
+    done = torchrun("reid-eval", *source, "--out", "many", cwd=folder)
     assert done.stdout.count("report.html") == 1, "more than one process printed"
     run_installed("reid-eval", *source, "--out", "one", cwd=folder)
     many, one = (

@@ -23,10 +23,8 @@ from reid_core.evaluation.protocols.lookup import PROTOCOLS
 BENCHMARKS = Path(__file__).parents[4] / "benchmarks"
 DATASETS = """
 [datasets.ltcc]
-title = "LTCC"
 protocols = ["ltcc/standard", "ltcc/cloth_changing"]
 [datasets.regdb]
-title = "RegDB"
 trials = 10
 protocols = ["regdb/visible_to_thermal"]
 """
@@ -78,6 +76,7 @@ def test_the_matrix_of_the_project_is_sound(part):
         info = READERS[name].info
         assert dataset.trials == (info.num_trials if info.num_trials > 1 else None)
         assert set(dataset.protocols) <= set(PROTOCOLS)
+        assert dataset.title == info.title
         assert "baseline" in {row.method for row in matrix.rows_of(name)}
     labels = {"aim": "clothes", "iics": "cameras"}
     for row in matrix.rows:

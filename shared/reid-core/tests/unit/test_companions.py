@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reid_core.config import DataConfig
-from reid_core.data import ReIDDataset, Sample, load_dataset
+from reid_core.data import ReIDDataset, Sample, fingerprint, load_dataset
 from reid_core.data.companions import (
     COMPANION_KINDS,
     attach_companions,
@@ -36,6 +36,23 @@ def write_companions(dataset: ReIDDataset, folder: Path, kinds=COMPANION_KINDS) 
     ]
     write_images(folder, [path.relative_to(folder).as_posix() for path in paths])
     return paths
+
+
+def test_the_fingerprint_depends_on_companions_where_there_are_some(prcc, tmp_path):
+    plain = fingerprint(prcc)
+    written = write_companions(prcc, tmp_path / "prepared")
+    attached = attach_companions(prcc, tmp_path / "prepared")
+    whole = fingerprint(attached)
+    assert whole != plain
+    assert fingerprint(prcc) == plain
+    moved = (tmp_path / "prepared").rename(tmp_path / "elsewhere")
+    assert fingerprint(attach_companions(prcc, moved)) == whole
+    other = moved / written[0].relative_to(tmp_path / "prepared")
+    other.write_bytes(other.read_bytes() + b" ")
+    larger = fingerprint(attach_companions(prcc, moved))
+    other.unlink()
+    fewer = fingerprint(attach_companions(prcc, moved))
+    assert len({plain, whole, larger, fewer}) == 4
 
 
 def every(dataset: ReIDDataset) -> list[Sample]:

@@ -84,7 +84,7 @@ def run(networks, tmp_path):
             flip="none",
         )
 
-    def start(weights: Path | str, data: Path, method=TOY, **options):
+    def start(weights: Path | str, data: Path | str, method=TOY, complete=None, **options):
         out = tmp_path / f"out-{next(numbers)}"
         arguments = EvaluateArguments(
             weights=Path(weights),
@@ -96,7 +96,7 @@ def run(networks, tmp_path):
             queries=2,
             **options,
         )
-        evaluate_weights(load, arguments, method, command="toy-eval")
+        evaluate_weights(load, arguments, method, command="toy-eval", complete=complete)
         return json.loads((out / "results.json").read_text(encoding="utf-8")), out
 
     return start
@@ -210,6 +210,36 @@ def test_an_unfinished_run_is_found_before_any_network_is_evaluated(run, regdb, 
     with pytest.raises(CheckpointError, match=r"there is no \S+regdb-3\S+model\.safetensors;"):
         run(weights / "regdb-{trial}", regdb)
     assert not (tmp_path / "out-0").exists()
+
+
+def test_weights_are_looked_at_before_any_data(run, weights, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("REID_CACHE", str(cache))
+    with pytest.raises(CheckpointError, match=r"there is none \(nothing is called \S+nets-\*.json"):
+        run(weights / "nets-{trial}.json", "synthetic:regdb")
+    with pytest.raises(ConfigError, match=r"data\.trial=11: regdb has the trials 1 to 10"):
+        run(weights / "nets-1.json", "synthetic:regdb", trial=11)
+    completed = []
+
+    def complete(arguments):
+        completed.append(arguments)
+        return arguments
+
+    with pytest.raises(FileNotFoundError):  # of this test's loader
+        run(weights / "nets-1.json", "synthetic:regdb", complete=complete)
+    assert not completed
+    assert not cache.exists()
+
+
+def test_companions_are_for_networks_that_look_at_them(run, regdb, weights, tmp_path, caplog):
+    plain, _ = run(weights / "net-1.json", regdb)
+    assert "--prepared" not in caplog.text
+    completed = []
+    others = {"prepared": tmp_path / "nowhere", "complete": completed.append}
+    found, _ = run(weights / "net-1.json", regdb, **others)
+    assert "--prepared has no effect: toy looks at the images alone" in caplog.text
+    assert not completed
+    assert found["fingerprint"] == plain["fingerprint"]
 
 
 def test_a_pattern_is_for_data_sets_with_trials(run, weights, tmp_path):

@@ -156,5 +156,21 @@ def test_the_authors_draws_are_used(networks, dataset):
                 for (camid, pid), order in orders.items()
             }
             assert {paths[row] for row in rows} == drawn
-    with pytest.raises(ProtocolError, match=r"give the file exp/rand_perm_cam.mat"):
-        make_evaluator(dataset, names)(networks.TwoStreams())
+
+
+@pytest.mark.parametrize(
+    ("draws", "message"),
+    [
+        (None, r"give the file exp/rand_perm_cam.mat"),
+        ((9, NUM_FILES), r"holds 9 trials of cam1/0001; trial 10 is wanted"),
+        ((10, NUM_FILES + 1), r"lists 4 images of cam1/0001, but there are 3"),
+    ],
+)
+def test_a_table_of_other_draws_is_refused_before_an_image_is_read(dataset, draws, message):
+    permutations = None
+    if draws is not None:
+        orders = np.tile(np.arange(draws[1]) + 1, (draws[0], 1))
+        folders = {(sample.camid, sample.pid): orders for sample in dataset.splits["test"]}
+        permutations = Permutations(Path("rand_perm_cam.mat"), folders)
+    with pytest.raises(ProtocolError, match=message):
+        make_evaluator(dataset, ("all_search_official",), permutations=permutations)

@@ -8,7 +8,7 @@ import pytest
 from reid_core import memory
 from reid_core.config import DataConfig
 from reid_core.data import opening
-from reid_core.data.naming import is_synthetic, name_dataset
+from reid_core.data.naming import dataset_title, is_synthetic, name_dataset
 from reid_core.data.opening import open_dataset, open_images, place_images
 from reid_core.errors import (
     ConfigError,
@@ -50,6 +50,29 @@ def dataset(config):
 def test_names_of_synthetic_data(root, name):
     assert is_synthetic(root)
     assert name_dataset(root) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("regdb", "RegDB"),
+        ("market1501", "Market-1501"),
+        ("sysu", "SYSU-MM01"),
+        ("celeb_light", "Celeb-reID-light"),
+        ("folder", "your own images (folder)"),
+        ("custom", "your own images"),
+    ],
+)
+def test_titles_are_those_that_people_use(name, title):
+    assert dataset_title(name) == title
+
+
+def test_a_trial_that_no_copy_has_is_refused_before_images_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
+    for name, says in (("regdb", "the trials 1 to 10"), ("ltcc", "one division into")):
+        with pytest.raises(ConfigError, match=f"data.trial=11: {name} has {says}"):
+            open_dataset(DataConfig(root="synthetic", dataset=name, trial=11))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_called_like_it_is_not_synthetic(tmp_path):

@@ -157,7 +157,7 @@ def test_page_is_well_formed_and_complete(report):
         "33.8",
         "1,392 / 1,493",
         "published figures: A, 2023",
-        "AP 6.2 %, first right match at rank 2",
+        "AP 6.3 %, first right match at rank 2",
         "clothes 7",
         "infrared",
         "optim.steps",
@@ -492,3 +492,9 @@ def test_means_over_trials_show_their_spread_and_queries_without_a_match(report)
     assert words.count(f"{STANDARD}: 1,595 of 3,803 queries have no match.") == 1
     assert "Evaluated, pool feature" in words
     assert "with pool feature 30.0 %" in words
+    face = dataclasses.replace(row, variant="face stream", notes=(), rank1=0.35)
+    words = Page(render_report(dataclasses.replace(report, rows=[row, face]))).words
+    assert "Evaluated, face stream" in words
+    assert "face stream 35.0 %" in words
+    assert "with face stream" not in words
+    assert f"{STANDARD} (Evaluated): 1,595 of 3,803 queries have no match." in words

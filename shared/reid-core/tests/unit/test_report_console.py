@@ -34,7 +34,7 @@ def test_plain_table_holds_every_figure_within_100_columns():
     assert max(map(len, text.splitlines())) <= 100
     assert "\x1b" not in text
     rows = [line.split() for line in text.splitlines()]
-    figures = ["33.8", "100.0", "100.0", "15.8", "0.0", "1.3", "11,392/11,493"]
+    figures = ["33.8", "100.0", "100.0", "15.9", "0.0", "1.3", "11,392/11,493"]
     assert [CLOTHES, "Trained", *figures] in rows
     assert [CLOTHES, "Published[1]", "40.6", "-", "-", "-", "-", "-", "-"] in rows
     assert text.count("[1] [A] 2023; published figures") == 1
@@ -93,3 +93,27 @@ def test_spread_over_trials_and_notes():
     assert " ".join(text.split()).count(f"{CLOTHES}: {note}.") == 1
     assert "11,392.2/11,493" in text
     assert "Trained, pool feature" in text
+
+
+def test_a_group_of_parts_is_no_addition_and_has_notes_of_its_own():
+    lacking = "3 of 9 query images have no face crop; "
+    whole, face = lacking + "they are compared by their other parts", lacking + "their score is 0"
+    found = "2 of 9 queries have no match"
+    streams = [
+        replace(ROWS[0], stage="untrained", notes=(whole, found)),
+        replace(ROWS[0], notes=(whole, found)),
+        replace(ROWS[0], variant="face stream", notes=(face, found)),
+        replace(ROWS[0], variant="body stream", notes=(found,)),
+        replace(ROWS[0], variant="re-ranking", notes=(whole, found)),
+    ]
+    text = " ".join(printed([*streams, ROWS[1]], synthetic=False).split())
+    assert "Trained, face stream 33.8" in text
+    assert "Trained, body stream 33.8" in text
+    assert "Trained + re-ranking 33.8" in text
+    notes = (
+        f"{CLOTHES} (Untrained; Trained; Trained + re-ranking): {whole}.",
+        f"{CLOTHES}: {found}.",
+        f"{CLOTHES} (Trained, face stream): {face}.",
+    )
+    assert text.endswith(" ".join(notes))
+    assert text.count(lacking) == 2

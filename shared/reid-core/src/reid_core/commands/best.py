@@ -11,6 +11,7 @@ from reid_core.commands.training_settings import EPOCHS, Rounds
 from reid_core.engine.run import Run
 from reid_core.engine.weights import Weights, read_weights, save_weights
 from reid_core.evaluation.evaluator import Evaluation
+from reid_core.rounding import percent
 
 __all__ = ["BestOnTest", "BestWeights"]
 
@@ -91,7 +92,7 @@ class BestWeights:
             return {"weights": f"best on the TEST set ({name} {number})"}
         if not self._state["results"]:
             return {"weights": f"last {name}"}
-        found = f"rank-1 {rank1:.1%} after {name} {number}, for comparison only"
+        found = f"rank-1 {percent(rank1)}% after {name} {number}, for comparison only"
         return {"weights": f"last {name}", "best on the TEST set": found}
 
     @property

@@ -42,8 +42,8 @@ class Method(Generic[C]):
         loader: Where ``load_network`` is.
         info: Where the ``MethodInfo`` is, or a function from a weights file's card to it.
         official_export: Where the writer of the official layout is.
-        complete: Where a function is that completes the arguments of an evaluation with what
-            belongs to the data and was not named, if the method needs that.
+        complete: Where a function is that completes the arguments of an evaluation with the
+            companions that belong to the data and were not named, if the method needs that.
     """
 
     name: str
@@ -88,11 +88,11 @@ class Method(Generic[C]):
                 arguments = replace(arguments, dataset=self.datasets[0])
             load, info = resolve_name(self.loader), resolve_name(self.info)
             self._log()
-            if self.complete:
-                arguments = resolve_name(self.complete)(arguments)
+            complete = resolve_name(self.complete) if self.complete else None
             from reid_core.commands.evaluate import evaluate_weights
 
-            evaluate_weights(load, arguments, info, command=shlex.join([prog, *args]))
+            command = shlex.join([prog, *args])
+            evaluate_weights(load, arguments, info, command=command, complete=complete)
 
         run_command(prog, main)
 

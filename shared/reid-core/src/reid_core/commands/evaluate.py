@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 _WORK = "evaluation"
 
+Complete = Callable[[EvaluateArguments], EvaluateArguments]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Prepared:
@@ -70,6 +72,7 @@ def evaluate_weights(
     method: MethodInfo | Callable[[Mapping[str, Any]], MethodInfo],
     *,
     command: str,
+    complete: Complete | None = None,
 ) -> None:
     """Evaluate weights, write results.json and report.html, print the table.
 
@@ -83,6 +86,8 @@ def evaluate_weights(
         method: The method that they belong to; a function of the weights' card where the published
             figures depend on how they were trained.
         command: Command line, for the report.
+        complete: Completes the arguments with companions that belong to the data and were not
+            named; called when weights that look at companions are known to be good.
 
     Raises:
         ReIDError: When weights, data or protocols cannot be used, results cannot be written, or it
@@ -94,7 +99,9 @@ def evaluate_weights(
         arguments.device, local_rank=world.local_rank, world_size=world.world_size
     )
     name = arguments.dataset or name_dataset(arguments.data)
-    prepare = partial(_prepare, arguments=arguments, name=name, device=device, world=world)
+    prepare = partial(
+        _prepare, arguments=arguments, complete=complete, name=name, device=device, world=world
+    )
     with numeric_settings(deterministic=True), process_group(world, device):
         open_plan(_WORK, arguments.memory_limit, device, world)  # refuses what cannot be at all
         networks = _load(load, arguments, name, world)
@@ -145,14 +152,14 @@ def _prepare(
     network: TrialNetwork,
     *,
     arguments: EvaluateArguments,
+    complete: Complete | None,
     name: str,
     device: torch.device,
     world: World,
 ) -> _Prepared:
     """Open the data of a network, and refuse what needs more memory than there may be."""
     loaded = network.loaded
-    if arguments.prepared is not None and not companion_sizes(loaded.network):
-        logger.warning("--prepared has no effect: %s looks at the images alone", loaded.method)
+    arguments = _choose_companions(arguments, loaded, complete, world)
     own = DataConfig(
         dataset=name,
         trial=network.trial,
@@ -204,6 +211,20 @@ def _prepare(
         companions=companion_sizes(loaded.network),
     )
     return _Prepared(network=network, dataset=dataset, evaluator=evaluator, settings=settings)
+
+
+def _choose_companions(
+    arguments: EvaluateArguments, loaded: LoadedNetwork, complete: Complete | None, world: World
+) -> EvaluateArguments:
+    """Return the arguments with the companions that the network looks at, and with no others."""
+    if not companion_sizes(loaded.network):
+        if arguments.prepared is not None:
+            logger.warning("--prepared has no effect: %s looks at the images alone", loaded.method)
+        return replace(arguments, prepared=None)
+    if complete is None:
+        return arguments
+    with main_first(world):
+        return complete(arguments)
 
 
 def _evaluate(prepared: _Prepared, device: torch.device, world: World) -> _Evaluated:

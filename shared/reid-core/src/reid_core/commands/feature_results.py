@@ -20,6 +20,7 @@ from reid_core.commands.console import say
 from reid_core.commands.feature_evaluator import Evaluated
 from reid_core.commands.query_table import query_table_name, write_query_table
 from reid_core.data.layout import SYNTHETIC_MARKER
+from reid_core.data.naming import dataset_title
 from reid_core.data.sample import Sample
 from reid_core.evaluation.cli import FeatureArguments
 from reid_core.evaluation.evaluator import Evaluation
@@ -203,7 +204,7 @@ def _report(
 ) -> Report:
     plain = tuple(item.result for item in summaries if not item.variant)
     whole = Evaluation(samples={}, features={}, results=plain)
-    datasets = ", ".join(dict.fromkeys(result.protocol.dataset.upper() for result in plain))
+    datasets = ", ".join(dict.fromkeys(dataset_title(item.protocol.dataset) for item in plain))
     source = files.tables[0].source
     return Report(
         title=f"{source.name} on {'synthetic ' if synthetic else ''}{datasets}",

@@ -15,6 +15,7 @@ from reid_core import __version__
 from reid_core.commands.console import say
 from reid_core.commands.query_table import query_table_name, write_query_table
 from reid_core.data.fingerprint import fingerprint
+from reid_core.data.naming import dataset_title
 from reid_core.data.sample import ReIDDataset
 from reid_core.evaluation.evaluator import Evaluation
 from reid_core.evaluation.protocol_result import ProtocolResult
@@ -29,6 +30,8 @@ from reid_core.report.assemble import (
     ranked_lists,
     result_row,
 )
+from reid_core.report.markup import variant_suffix
+from reid_core.rounding import percent
 
 __all__ = [
     "Bootstrap",
@@ -169,11 +172,10 @@ def print_evaluation(label: str, evaluation: Evaluation) -> None:
     for variant, results in {"": evaluation.results, **evaluation.variants}.items():
         for result in results:
             figures = result.summary()
-            name = " ".join(filter(None, [result.protocol.name, variant]))
-            say(
-                f"{label}  {name}  rank-1 {figures['rank1']:.1%}  mAP {figures['mAP']:.1%}  "
-                f"(a random ranking: {figures['chance_rank1']:.1%})"
-            )
+            name = f"{result.protocol.name}{variant_suffix(variant)}"
+            rank1, mean_ap = percent(figures["rank1"]), percent(figures["mAP"])
+            chance = percent(figures["chance_rank1"])
+            say(f"{label}  {name}  rank-1 {rank1}%  mAP {mean_ap}%  (a random ranking: {chance}%)")
 
 
 def describe_dataset(dataset: ReIDDataset, *, identities: bool = True) -> str:
@@ -184,7 +186,7 @@ def describe_dataset(dataset: ReIDDataset, *, identities: bool = True) -> str:
         identities: Whether identities are looked at; otherwise cameras are counted.
     """
     kind = "synthetic " if dataset.synthetic else ""
-    text = f"{kind}{dataset.name.upper()}: {len(dataset.train):,} training images"
+    text = f"{kind}{dataset_title(dataset.name)}: {len(dataset.train):,} training images"
     if identities:
         return f"{text} of {dataset.num_pids:,} people"
     count = len({sample.camid for sample in dataset.train})
@@ -267,10 +269,10 @@ def _report(
     dataset, evaluation = outcome.dataset, outcome.evaluation
     kind = "synthetic " if dataset.synthetic else ""
     return Report(
-        title=f"{method.title} on {kind}{dataset.name.upper()}",
+        title=f"{method.title} on {kind}{dataset_title(dataset.name)}",
         subtitle=folder.resolve().name,
         method=method.title,
-        dataset=dataset.name.upper(),
+        dataset=dataset_title(dataset.name),
         synthetic=dataset.synthetic,
         facts={
             **outcome.facts,

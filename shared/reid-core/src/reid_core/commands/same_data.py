@@ -45,6 +45,7 @@ def require_same_data(run: Run, dataset: ReIDDataset) -> None:
     if expected != found:
         raise CheckpointError(
             f"the run in {run.folder} was started on a data set with fingerprint {expected}, this "
-            f"one has {found}: files or labels differ. Continue with the same images (`reid-data "
-            "stats` shows the fingerprint), or start a new run with --out"
+            f"one has {found}: files, labels or companions (face crops, masks) differ. Continue "
+            "with the same images (`reid-data stats` shows the fingerprint that they have without "
+            "a prepared folder) and the same companions, or start a new run with --out"
         )

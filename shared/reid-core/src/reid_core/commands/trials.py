@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from reid_core.commands.network import LoadedNetwork
 from reid_core.config import DataConfig
-from reid_core.data.opening import trials_of
+from reid_core.data.opening import require_trial, trials_of
 from reid_core.data.readers import READERS
 from reid_core.data.sample import ReIDDataset
 from reid_core.engine.weights import WEIGHTS_NAME
@@ -79,10 +80,13 @@ def load_networks(
         Iterator over the networks, which holds none of them.
 
     Raises:
-        ConfigError: A pattern is given for a data set with one division.
+        ConfigError: A pattern is given for a data set with one division, or the data set has no
+            such trial.
         CheckpointError: Weights are missing (the message names all that are), cannot be loaded, or
             were trained on another trial than the pattern says.
     """
+    if trial is not None:
+        require_trial(data.dataset, trial)
     if _PLACE not in str(weights):
         return _load_one(load, weights, data.dataset, trial)
     if not has_trials(data.dataset):
@@ -90,6 +94,8 @@ def load_networks(
             f"--weights {weights} stands for one network per trial, but {data.dataset} has one "
             "division into training and test people; name one file or folder"
         )
+    if trial is None:
+        _require_some(weights)
     trials = trials_of(data, progress) if trial is None else (trial,)
     files = {number: Path(str(weights).replace(_PLACE, str(number))) for number in trials}
     # The folder of an unfinished run is as good as none, and found now, not after the others.
@@ -128,6 +134,20 @@ def merge_evaluations(evaluations: Sequence[Evaluation]) -> Evaluation:
             for kind in evaluations[0].missing
         },
     )
+
+
+def _require_some(weights: Path) -> None:
+    """Refuse a pattern that nothing fits, before data are opened to find out the trials.
+
+    Raises:
+        CheckpointError: There is no such file or folder.
+    """
+    pattern = "*".join(glob.escape(part) for part in str(weights).split(_PLACE))
+    if not glob.glob(pattern):
+        raise CheckpointError(
+            f"--weights {weights} needs the network of every trial, and there is none (nothing is "
+            f"called {pattern}); train them first, or check the path"
+        )
 
 
 def _load_one(load: Load, weights: Path, dataset: str, trial: int | None) -> Iterator[TrialNetwork]:

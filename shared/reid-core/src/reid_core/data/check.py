@@ -9,8 +9,9 @@ from pathlib import Path
 
 from reid_core.data.companions import COMPANION_KINDS, companions_of
 from reid_core.data.fingerprint import fingerprint
+from reid_core.data.naming import dataset_title
 from reid_core.data.prefetch import available_cpus
-from reid_core.data.readers import READERS, CountDifference, Reading, read_dataset
+from reid_core.data.readers import CountDifference, Reading, read_dataset
 from reid_core.data.readers.counts import split_modalities
 from reid_core.data.sample import ReIDDataset, Sample
 from reid_core.data.tables import camera_table, outfit_table, split_table
@@ -114,14 +115,17 @@ def check_dataset(
 
 def format_stats(dataset: ReIDDataset) -> str:
     """Return the title, place, fingerprint and split table of a data set as text."""
-    own = f"your own images ({dataset.name})"
-    title = READERS[dataset.name].info.title if dataset.name in READERS else own
     kind = " (synthetic images)" if dataset.synthetic else ""
     try:
         digest = fingerprint(dataset)
     except DatasetError:
         digest = "none, files are missing"
-    lines = [f"{title}{kind}", f"folder       {dataset.root}", f"fingerprint  {digest}", ""]
+    lines = [
+        f"{dataset_title(dataset.name)}{kind}",
+        f"folder       {dataset.root}",
+        f"fingerprint  {digest}",
+        "",
+    ]
     return "\n".join([*lines, split_table(dataset)])
 
 

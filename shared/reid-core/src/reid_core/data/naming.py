@@ -1,4 +1,4 @@
-"""What ``--data`` means: a folder on disk, or images to generate. Imports no torch, no NumPy."""
+"""What ``--data`` means, and what people call a data set. Imports no torch, no NumPy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import Literal
 
 from reid_core.errors import ConfigError
 
-__all__ = ["SYNTHETIC_LAYOUTS", "LayoutName", "check_layout", "is_synthetic", "name_dataset"]
+__all__ = [
+    "SYNTHETIC_LAYOUTS",
+    "LayoutName",
+    "check_layout",
+    "dataset_title",
+    "is_synthetic",
+    "name_dataset",
+]
 
 LayoutName = Literal[
     "ltcc",
@@ -55,6 +62,19 @@ def name_dataset(root: str, layout: str = SYNTHETIC_LAYOUTS[0]) -> str:
     layout = root.partition(":")[2] or layout
     check_layout(layout)
     return layout
+
+
+def dataset_title(name: str) -> str:
+    """Return what people call a data set: ``Market-1501``, ``RegDB``.
+
+    Args:
+        name: As ``--dataset`` takes it, or ``custom``, as protocols call one's own images.
+    """
+    from reid_core.data.readers import READERS
+
+    if name in READERS:
+        return READERS[name].info.title
+    return "your own images" if name == "custom" else f"your own images ({name})"
 
 
 def check_layout(layout: str) -> None:

@@ -19,7 +19,14 @@ from reid_core.errors import ConfigError, DatasetError
 from reid_core.files import user_cache_folder
 from reid_core.memory import MemoryPlan, available_memory
 
-__all__ = ["open_dataset", "open_images", "place_images", "select_trial", "trials_of"]
+__all__ = [
+    "open_dataset",
+    "open_images",
+    "place_images",
+    "require_trial",
+    "select_trial",
+    "trials_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +56,7 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> ReIDDa
         DatasetNotFoundError: When it is not there, or the prepared folder is not.
         DatasetError: When it cannot be used, or the prepared folder is that of another one.
     """
+    require_trial(config.dataset, config.trial)  # before images are generated
     root = _find_root(config, progress)
     dataset = load_dataset(config.dataset, root, prefer_arrays=config.prefer_arrays)
     dataset = select_trial(dataset, config.trial)
@@ -82,12 +90,8 @@ def select_trial(dataset: ReIDDataset, trial: int) -> ReIDDataset:
         ConfigError: When the data set has no such trial.
         DatasetError: When this copy has no lists of it.
     """
-    num_trials = _num_trials(dataset.name)
-    if not 1 <= trial <= num_trials:
-        has = "one division into training and test people: trial 1"
-        accepted = f"the trials 1 to {num_trials}" if num_trials > 1 else has
-        raise ConfigError(f"data.trial={trial}: {dataset.name} has {accepted}")
-    if num_trials == 1:
+    require_trial(dataset.name, trial)
+    if _num_trials(dataset.name) == 1:
         return dataset
     present = _trials_in(dataset)
     if trial not in present:
@@ -99,6 +103,23 @@ def select_trial(dataset: ReIDDataset, trial: int) -> ReIDDataset:
     test = f"test_{trial}"
     splits = {"train": dataset.splits[f"train_{trial}"], test: dataset.splits[test]}
     return replace(dataset, splits=splits)
+
+
+def require_trial(name: str, trial: int) -> None:
+    """Check that a data set has a trial, whichever of them a copy holds.
+
+    Args:
+        name: Name of the data set.
+        trial: Number of the trial, from 1.
+
+    Raises:
+        ConfigError: When it has not.
+    """
+    num_trials = _num_trials(name)
+    if not 1 <= trial <= num_trials:
+        has = "one division into training and test people: trial 1"
+        accepted = f"the trials 1 to {num_trials}" if num_trials > 1 else has
+        raise ConfigError(f"data.trial={trial}: {name} has {accepted}")
 
 
 def _num_trials(name: str) -> int:

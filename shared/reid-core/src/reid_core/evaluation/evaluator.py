@@ -23,6 +23,7 @@ from reid_core.engine.distributed import World, main_first
 from reid_core.evaluation.evaluate import ProtocolResult, evaluate_protocol
 from reid_core.evaluation.features import extract_split_features, own_share
 from reid_core.evaluation.missing import Missing, describe_missing, require_companions
+from reid_core.evaluation.protocols.galleries import require_draws
 from reid_core.evaluation.protocols.lookup import Protocol, splits_of
 from reid_core.evaluation.protocols.permutations import Permutations
 from reid_core.evaluation.reranking.config import RerankConfig
@@ -89,6 +90,7 @@ class Evaluator:
 
     Raises:
         ConfigError: No image has a companion of one of the kinds.
+        ProtocolError: The table is not given, or does not belong to these images.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Evaluator:
         self._sizes = dict(companions or {})
         self._companions: dict[str, dict[str, SparseImages]] = {}
         require_companions(dataset, splits_of(self.protocols, dataset.splits), self._sizes)
+        require_draws(self.protocols, dataset.splits, permutations)
 
     def __call__(self, network: nn.Module, progress: Progress | None = None) -> Evaluation:
         """Embed the splits that the protocols need, and evaluate.

@@ -95,7 +95,8 @@ class ProtocolResult:
             is_count = name.startswith("num_")
             summary[name] = first if is_count and len({*values}) == 1 else float(np.mean(values))
             if len(values) > 1 and not is_count and not name.startswith("chance_"):
-                summary[f"{name}_std"] = float(np.std(values))
+                # NumPy's mean of equal values may be another one, by the last digit.
+                summary[f"{name}_std"] = float(np.std(values)) if len({*values}) > 1 else 0.0
         notes = {"notes": list(self.notes())} if self.notes() else {}
         counts = {"num_gallery": self.num_gallery, "num_trials": len(self.trials)}
         return {**summary, **counts, **notes}

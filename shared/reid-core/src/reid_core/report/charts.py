@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from reid_core import rounding
 from reid_core.report.markup import escape
 
 __all__ = ["Series", "histogram", "line_chart", "nice_ticks"]
@@ -67,7 +68,7 @@ class _Axes:
 
     def text(self, value: float) -> str:
         """Format a y value for a tooltip."""
-        return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}"
+        return f"{rounding.percent(value)} %" if self.percent else f"{value:.4g}"
 
 
 def nice_ticks(low: float, high: float, count: int, *, integer: bool = False) -> list[float]:

@@ -38,8 +38,9 @@ def results_table(rows: Sequence[ResultRow], *, synthetic: bool, title: str = "R
         title: Title of the table.
 
     Returns:
-        A table that fits 100 columns where protocol names have at most 35 characters. Intervals,
-        and standard deviations over trials, stand below their figures.
+        A table that fits 100 columns where the names of a protocol and its stages have at most 40
+        characters together. Intervals, and standard deviations over trials, stand below their
+        figures.
     """
     note = "SYNTHETIC DATA: says nothing about real data; percent" if synthetic else "percent"
     # Text objects, so that square brackets in names are not taken for rich's markup.

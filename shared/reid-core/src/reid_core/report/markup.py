@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from html import escape
 from typing import TypeVar
 
+from reid_core import rounding
 from reid_core.report.records import ResultRow, Stage
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "protocol_anchor",
     "query_counts",
     "row_label",
+    "variant_suffix",
 ]
 
 FIGURE_NAMES = ("rank1", "rank5", "rank10", "mAP", "mINP")
@@ -40,7 +42,7 @@ _K = TypeVar("_K")
 
 def percent(value: float | None) -> str:
     """Format a fraction as percent with one decimal and no sign; an unknown one as a dash."""
-    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+    return "-" if value is None or math.isnan(value) else rounding.percent(value)
 
 
 def interval(row: ResultRow, name: str) -> str:
@@ -58,10 +60,21 @@ def deviation(row: ResultRow, name: str) -> str:
 
 def row_label(row: ResultRow) -> str:
     """Return what a row shows: the network's state, and how it differs from the plain ranking."""
-    label = _STAGE_LABELS[row.stage]
-    if row.variant.endswith(" feature"):
-        return f"{label}, {row.variant}"
-    return f"{label} + {row.variant}" if row.variant else label
+    return f"{_STAGE_LABELS[row.stage]}{variant_suffix(row.variant)}"
+
+
+def variant_suffix(variant: str) -> str:
+    """Return a variant as words behind the name of what it varies.
+
+    Another feature and a group of parts take the place of the plain ranking's features, ``, face
+    stream``; anything else is an addition to it, `` + re-ranking``.
+
+    Args:
+        variant: A name from ``Evaluation.variants``; empty for the plain ranking.
+    """
+    if variant.endswith((" feature", " stream")):
+        return f", {variant}"
+    return f" + {variant}" if variant else ""
 
 
 def query_counts(row: ResultRow) -> str:
@@ -78,8 +91,19 @@ def _count(value: float) -> str:
 
 
 def notes_of(rows: Iterable[ResultRow]) -> list[str]:
-    """Return the notes of all rows, each once, with the protocol that it is about."""
-    return list(dict.fromkeys(f"{row.protocol}: {note}." for row in rows for note in row.notes))
+    """Return the notes of all rows, each once, with the protocol that it is about.
+
+    A note that holds for some of the protocol's own rows only (one stream's images lack something)
+    names them by their labels.
+    """
+    notes = []
+    for protocol, group in group_by(rows, lambda row: row.protocol).items():
+        own = [row for row in group if row.stage != "published"]
+        for note in dict.fromkeys(note for row in own for note in row.notes):
+            labels = [row_label(row) for row in own if note in row.notes]
+            where = "" if len(labels) == len(own) else f" ({'; '.join(labels)})"
+            notes.append(f"{protocol}{where}: {note}.")
+    return notes
 
 
 def protocol_anchor(protocol: str) -> str:

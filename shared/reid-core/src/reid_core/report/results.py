@@ -60,13 +60,18 @@ def _card(protocol: str, rows: Sequence[ResultRow], synthetic: bool) -> str:
         return ""
     main, marks = own[-1], _strip_marks(rows, synthetic)
     others = [f"{kind} {percent(value)} %" for kind, value in marks if kind != main.stage]
-    others += [f"with {row.variant} {percent(row.rank1)} %" for row in rows if row.variant]
+    others += [f"{_addition(row.variant)} {percent(row.rank1)} %" for row in rows if row.variant]
     name = f'<a href="#{protocol_anchor(protocol)}">{escape(protocol)}</a>'
     return f"""<div class="card"><h3>{name}</h3>
 <p class="big"><b>{percent(main.rank1)}<small> %</small></b> rank-1, {main.stage}</p>
 <p class="big second"><b>{percent(main.mean_ap)}<small> %</small></b> mAP</p>
 {_strip(protocol, marks)}
 <p class="muted">{"; ".join(others)}</p></div>"""
+
+
+def _addition(variant: str) -> str:
+    """Return a variant in the words of a card; a group of parts is not added to anything."""
+    return variant if variant.endswith(" stream") else f"with {variant}"
 
 
 def _strip_marks(rows: Sequence[ResultRow], synthetic: bool) -> list[tuple[str, float]]:

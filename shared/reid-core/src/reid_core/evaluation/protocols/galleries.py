@@ -8,12 +8,12 @@ Legend: N images of a list.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reid_core.data.sample import Modality
+from reid_core.data.sample import Modality, Sample
 from reid_core.errors import ProtocolError
 from reid_core.evaluation.protocols.definition import SINGLE_SHOT_SEED, Draw, Protocol
 from reid_core.evaluation.protocols.permutations import Permutations
@@ -24,6 +24,7 @@ __all__ = [
     "labels_under",
     "per_camera_draw",
     "plan_searches",
+    "require_draws",
     "single_shot_draws",
     "take_rows",
 ]
@@ -78,6 +79,30 @@ def plan_searches(
         unseen &= ~own
     searches.append(Search(queries=queries[unseen], gallery=entries))
     return tuple(search for search in searches if len(search.queries))
+
+
+def require_draws(
+    protocols: Iterable[Protocol],
+    splits: Mapping[str, Sequence[Sample]],
+    permutations: Permutations | None,
+) -> None:
+    """Refuse a table that some trial of a protocol cannot draw by, before anything is embedded.
+
+    Args:
+        protocols: The protocols; those that draw without a table are passed over.
+        splits: Split name to samples.
+        permutations: The authors' table.
+
+    Raises:
+        ProtocolError: It is not given, or does not belong to these images.
+    """
+    for protocol in protocols:
+        for trial in protocol.trials_in(splits) if protocol.needs_permutations else ():
+            query, gallery = (
+                labels_under(protocol, Labels.of(splits[name]))
+                for name in protocol.splits_of_trial(trial)
+            )
+            plan_searches(protocol, query, gallery, trial, permutations)
 
 
 def labels_under(protocol: Protocol, labels: Labels) -> Labels:

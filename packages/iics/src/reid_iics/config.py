@@ -94,7 +94,7 @@ class InterConfig:
     """Stage 2 of a cycle: all cameras together."""
 
     epochs: int = 2
-    """Epochs of the stage in every cycle."""
+    """Epochs of the stage in every cycle; 0 leaves it out, to see what stage 1 does alone."""
     batch_size: int = 64
     """Images of a batch (and process); the learning rate grows with it."""
     num_instances: int = 4
@@ -112,7 +112,7 @@ class InterConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require(self.epochs >= 1, f"inter.epochs={self.epochs} must be at least 1")
+        require(self.epochs >= 0, f"inter.epochs={self.epochs} must not be negative")
         require(
             self.num_instances >= 1, f"inter.num_instances={self.num_instances} must be at least 1"
         )

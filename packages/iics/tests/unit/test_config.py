@@ -125,7 +125,7 @@ def test_published_figures_stand_in_the_matrix():
         (lambda: InterConfig(share=1), "inter.share=1"),
         (lambda: InterConfig(margin=-1), "inter.margin=-1"),
         (lambda: InterConfig(mixing_rate=-0.1), "inter.mixing_rate=-0.1"),
-        (lambda: InterConfig(epochs=0), "inter.epochs=0"),
+        (lambda: InterConfig(epochs=-1), "inter.epochs=-1"),
         (lambda: InterConfig(num_instances=0), "inter.num_instances=0"),
         (lambda: IntraConfig(batch_size=1), "intra.batch_size=1"),
         (lambda: IntraConfig(clusters=0), "intra.clusters=0"),

@@ -5,7 +5,7 @@ import pytest
 from reid_iics.cycle import find_place
 
 
-@pytest.mark.parametrize(("intra_epochs", "inter_epochs"), [(2, 2), (12, 2), (1, 1), (1, 3)])
+@pytest.mark.parametrize(("intra_epochs", "inter_epochs"), [(2, 2), (12, 2), (1, 1), (1, 3), (2, 0)])
 def test_epochs_follow_the_stages_of_the_cycles(intra_epochs, inter_epochs):
     expected, first = [], 0
     for cycle in range(3):

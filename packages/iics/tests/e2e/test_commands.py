@@ -287,5 +287,5 @@ def test_help_imports_no_torch(name, tmp_path):
     done = run_installed(name, "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert "usage:" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "reid_iics.cli" in imported
+    assert "reid_iics.config" in imported
     assert not {"torch", "torchvision", "scipy"} & imported

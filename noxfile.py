@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 nox.needs_version = ">=2026.4.10"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -22,6 +24,7 @@ nox.options.sessions = ["lint", "typecheck", "imports", "tests"]
 ROOT = Path(__file__).parent
 CORE = Path("shared/reid-core")
 METHODS = ("aim", "cssc", "agw", "iics", "deskpro")
+PYTHONS = ("3.11", "3.12", "3.13")
 PACKAGES = {"core": CORE, **{name: Path("packages", name) for name in METHODS}}
 WORKSPACE = nox.project.load_toml("pyproject.toml")
 SOURCES = [f"{path.as_posix()}/src" for path in PACKAGES.values()]
@@ -64,9 +67,52 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """Run a package's tests: unit, parity with the official numbers, installed commands."""
     session.install(*editable(package), *group("test"), *group("export"))
-    # As the commands do: see reid_core.cli.run_command.
-    env = {"OMP_WAIT_POLICY": "PASSIVE"}
-    session.run("pytest", f"{PACKAGES[package].as_posix()}/tests", *session.posargs, env=env)
+    run_pytest(session, f"{PACKAGES[package].as_posix()}/tests")
+
+
+def run_pytest(session: nox.Session, *args: str) -> None:
+    """Run tests with the threads of the commands: see reid_core.cli.run_command."""
+    session.run("pytest", *args, *session.posargs, env={"OMP_WAIT_POLICY": "PASSIVE"})
+
+
+def run_quick_tests(session: nox.Session, package: str) -> None:
+    """Run what finds a name or a number that another version of a library lacks or changed."""
+    tests = f"{PACKAGES[package].as_posix()}/tests"
+    run_pytest(session, "-m", "not slow and not gpu", f"{tests}/unit", f"{tests}/parity")
+
+
+@nox.session(python=PYTHONS[0], reuse_venv=False, tags=["test"], default=False)
+@nox.parametrize("package", list(PACKAGES))
+def tests_lowest(session: nox.Session, package: str) -> None:
+    """Run a package's quick tests with the lowest versions that it and core declare."""
+    if session.venv_backend != "uv":
+        session.error("only uv chooses the lowest versions: pip install 'nox[uv]'")
+    lowest = ("--resolution", "lowest-direct")
+    session.install(*lowest, *editable(package), *group("test"), *group("export"))
+    run_quick_tests(session, package)
+
+
+@nox.session(reuse_venv=False, tags=["test"], default=False)
+@nox.parametrize("package", list(METHODS))
+def tests_oldest_core(session: nox.Session, package: str) -> None:
+    """Run a method's quick tests with the oldest released reid-core that it accepts."""
+    path = PACKAGES[package]
+    project = nox.project.load_toml(path / "pyproject.toml")["project"]
+    needed = next(text for text in project["dependencies"] if text.startswith("reid-core"))
+    tags = subprocess.check_output(["git", "tag", "--list", "reid-core-v*"], text=True).split()
+    released = [Version(tag.removeprefix("reid-core-v")) for tag in tags]
+    fitting = sorted(Requirement(needed).specifier.filter(released))
+    if fitting:
+        source = f"git+{ROOT.as_uri()}@reid-core-v{fitting[0]}#subdirectory={CORE.as_posix()}"
+        core = [f"reid-core @ {source}"]
+    else:
+        session.warn(
+            f"reid-{package} needs {needed}, and no tag reid-core-v* is in that range (git fetch "
+            "--tags gets what a shallow clone lacks): the oldest is the workspace's own"
+        )
+        core = editable()
+    session.install(*core, "-e", path.as_posix(), *group("test"), *group("export"))
+    run_quick_tests(session, package)
 
 
 @nox.session(tags=["test"], default=False)
@@ -96,7 +142,7 @@ def lint(session: nox.Session) -> None:
 def typecheck(session: nox.Session) -> None:
     """Check the types of all sources, strictly."""
     session.install(*editable(*METHODS), *group("typing"))
-    session.run("mypy", *SOURCES, "benchmarks")
+    session.run("mypy", *SOURCES, "benchmarks", "tools")
 
 
 @nox.session(tags=["static"])
@@ -120,6 +166,18 @@ def build(session: nox.Session) -> None:
 @nox.parametrize("package", list(METHODS))
 def wheel(session: nox.Session, package: str) -> None:
     """Install a method from dist/ alone into an empty environment and train a few steps."""
+    try_wheel(session, package)
+
+
+@nox.session(python=PYTHONS, requires=["build"], reuse_venv=False, default=False)
+@nox.parametrize("package", list(METHODS))
+def wheels(session: nox.Session, package: str) -> None:
+    """Do what `wheel` does on every supported Python, or on one: `nox -s wheels-3.12`."""
+    try_wheel(session, package)
+
+
+def try_wheel(session: nox.Session, package: str) -> None:
+    """Install a method from dist/ and nothing beside it, ask for help, and train."""
     # uv's cache knows a wheel by its folder and version, and would install what an earlier build
     # of the same version left there.
     fresh = [f"--refresh-package=reid-{name}" for name in PACKAGES]
@@ -197,20 +255,8 @@ for _name in MEASUREMENTS:
 
 @nox.session(python=False, default=False)
 def release(session: nox.Session) -> None:
-    """Bump a package and commit: `nox -s release -- aim minor`."""
-    if len(session.posargs) != 2 or session.posargs[0] not in PACKAGES:
-        session.error(f"say which package and how: nox -s release -- {'|'.join(PACKAGES)} minor")
-    package, rule = session.posargs
-    path = PACKAGES[package]
-    changelog = path / "CHANGELOG.md"
-    text = changelog.read_text(encoding="utf-8")
-    if not re.search(r"^## Unreleased\n+(?!## )\S", text, flags=re.MULTILINE):
-        session.error(f"{changelog} has nothing under Unreleased")
-    session.run("poetry", "-P", str(path), "version", rule, external=True)
-    version = nox.project.load_toml(path / "pyproject.toml")["project"]["version"]
-    heading = f"## Unreleased\n\n## {version} - {datetime.date.today():%Y-%m-%d}"
-    changelog.write_text(text.replace("## Unreleased", heading, 1), encoding="utf-8")
-    session.run("poetry", "lock", external=True)
-    name = "reid-core" if package == "core" else f"reid-{package}"
-    session.run("git", "commit", "-am", f"{name} {version}", external=True)
-    session.run("git", "tag", f"{name}-v{version}", external=True)
+    """Bump a package, date its changelog, commit and tag: `nox -s release -- aim minor`."""
+    # With nox's own Python: the script needs packaging, as this file does. On Ctrl-C it gets the
+    # time to take back what it did.
+    script = (sys.executable, "tools/release.py", *session.posargs)
+    session.run(*script, external=True, interrupt_timeout=30, terminate_timeout=30)

@@ -180,8 +180,21 @@ def test_other_data_sets(name, tmp_path, small):
 @pytest.mark.parametrize("name", ["aim-train", "aim-eval", "aim-embed", "aim-export"])
 def test_help_imports_no_torch(name, tmp_path):
     imported = modules_of_help(name, cwd=tmp_path)
-    assert "reid_aim.cli" in imported
+    assert "reid_aim.config" in imported
     assert not {"torch", "torchvision"} & imported
+
+
+@pytest.mark.parametrize("args", [("aim-train", "--help"), ("aim-eval",)])
+def test_a_core_that_is_too_new_is_refused_before_anything_else(args, tmp_path):
+    newer = tmp_path / "site/reid_core-0.9.0.dist-info"
+    newer.mkdir(parents=True)
+    text = "Metadata-Version: 2.4\nName: reid-core\nVersion: 0.9.0\n"
+    (newer / "METADATA").write_text(text, encoding="utf-8")
+    done = run(*args, cwd=tmp_path, env={"PYTHONPATH": str(newer.parent)}, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{args[0]}: error: reid-aim ")
+    assert "but reid-core 0.9.0 is installed" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_official_flags_are_understood(ltcc, tmp_path, small):

@@ -170,5 +170,5 @@ def test_bad_input(case, refuses, tmp_path):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_imports_no_torch(name, tmp_path):
     imported = modules_of_help(name, cwd=tmp_path)
-    assert "reid_cssc.cli" in imported
+    assert "reid_cssc.config" in imported
     assert not {"torch", "torchvision"} & imported

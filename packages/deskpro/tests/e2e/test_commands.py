@@ -287,5 +287,5 @@ def test_a_teacher_of_other_people_is_refused(run, finished, data, small, tmp_pa
 )
 def test_help_imports_no_torch(name, tmp_path):
     imported = modules_of_help(name, cwd=tmp_path)
-    assert "reid_deskpro.cli" in imported
+    assert "reid_deskpro.config" in imported
     assert not {"torch", "torchvision", "numpy"} & imported

@@ -34,7 +34,7 @@ def find_place(epoch: int, intra_epochs: int, inter_epochs: int) -> Place:
     Args:
         epoch: From 0.
         intra_epochs: E1, at least 1.
-        inter_epochs: E2, at least 1.
+        inter_epochs: E2; 0 where there is no second stage.
     """
     cycle, step = divmod(epoch, intra_epochs + inter_epochs)
     stage: StageName = "intra" if step < intra_epochs else "inter"

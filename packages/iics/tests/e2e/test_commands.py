@@ -249,5 +249,5 @@ def test_data_that_cannot_be_trained_on(args, says, run, market, small, capsys):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_imports_no_torch(name, tmp_path):
     imported = modules_of_help(name, cwd=tmp_path)
-    assert "reid_iics.cli" in imported
+    assert "reid_iics.config" in imported
     assert not {"torch", "torchvision", "scipy"} & imported

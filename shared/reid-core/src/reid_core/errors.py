@@ -20,6 +20,7 @@ __all__ = [
     "OutputError",
     "ProtocolError",
     "ReIDError",
+    "VersionMismatchError",
 ]
 
 
@@ -65,3 +66,7 @@ class NonFiniteLossError(ReIDError):
 
 class OutputError(ReIDError):
     """A result could not be written (disk full, no permission, path taken)."""
+
+
+class VersionMismatchError(ReIDError):
+    """The installed reid-core is not one that the method accepts."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import runpy
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,6 +20,17 @@ import pytest
 def networks() -> SimpleNamespace:
     """The classes of ``tiny_networks.py``."""
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_networks.py"))))
+
+
+@pytest.fixture
+def own_loggers() -> Iterator[None]:
+    """Let the console logging of a command end with the test: caplog sees nothing beside it."""
+    loggers = [logging.getLogger(name) for name in ("reid_core", "reid_toy")]
+    before = [(item.handlers, item.level, item.propagate) for item in loggers]
+    yield
+    for item, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        item.handlers, item.propagate = handlers, propagate
+        item.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -182,7 +182,7 @@ def test_damaged_faces(loaded, data, prepared, tmp_path, caplog):
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
 def test_embedded_parts_give_reid_eval_the_figures_of_the_method(
-    loaded, data, prepared, tmp_path, suffix, capsys
+    loaded, data, prepared, tmp_path, suffix, capsys, own_loggers
 ):
     if suffix == "parquet":
         pytest.importorskip("pyarrow")

@@ -130,17 +130,6 @@ def test_missing_folder(tmp_path):
         MetricsWriter(tmp_path / "no" / "metrics.jsonl")
 
 
-@pytest.fixture
-def own_loggers():
-    names = ("reid_core", "reid_toy")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(item.handlers, item.level, item.propagate) for item in loggers]
-    yield
-    for item, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        item.handlers, item.propagate = handlers, propagate
-        item.setLevel(level)
-
-
 @pytest.mark.parametrize(("rank", "shown"), [("0", True), ("1", False)])
 def test_messages_of_process_0_only(own_loggers, monkeypatch, capsys, rank, shown):
     monkeypatch.setenv("RANK", rank)

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import types
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +35,23 @@ def rewrite_pickle(path: Path, change) -> None:
             archive.writestr(name, change(data) if name.endswith("data.pkl") else data)
 
 
-def old_numpy(data: bytes) -> bytes:
-    """Give a pickle of NumPy 2 the module names of NumPy 1."""
-    assert b"numpy._core.multiarray" in data
-    return data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+NUMPY_MODULES = {"numpy 1": b"numpy.core.multiarray", "numpy 2": b"numpy._core.multiarray"}
+
+
+def as_written_by(version: str, data: bytes) -> bytes:
+    """Give a pickle the module names of a version of NumPy, whichever wrote it."""
+    for name in NUMPY_MODULES.values():
+        data = data.replace(name, NUMPY_MODULES[version])
+    assert NUMPY_MODULES[version] in data
+    return data
 
 
 # --- files of torch.save ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("module", ["numpy 1", "numpy 2"])
-def test_numpy_numbers_are_read(tmp_path, module, legacy):
+@pytest.mark.parametrize("version", NUMPY_MODULES)
+def test_numpy_numbers_are_read(tmp_path, version, legacy):
     """As in the official checkpoints: ``rank1`` is a NumPy scalar."""
     path = tmp_path / "ltcc.pth.tar"
     content = {
@@ -57,10 +63,10 @@ def test_numpy_numbers_are_read(tmp_path, module, legacy):
         "epoch": 99,
     }
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    if module == "numpy 1" and legacy:
-        path.write_bytes(old_numpy(path.read_bytes()))
-    elif module == "numpy 1":
-        rewrite_pickle(path, old_numpy)
+    if legacy:
+        path.write_bytes(as_written_by(version, path.read_bytes()))
+    else:
+        rewrite_pickle(path, partial(as_written_by, version))
     found = read_torch_file(path)
     assert found["rank1"] == 0.408
     assert found["flags"] == content["flags"]

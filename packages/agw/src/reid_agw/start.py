@@ -1,0 +1,12 @@
+"""Where the installed commands start: with the version of reid-core, before anything else of it."""
+
+from __future__ import annotations
+
+from reid_core.compatibility import checked_command
+
+__all__ = ["embed", "evaluate", "export", "train"]
+
+train = checked_command("reid-agw", "reid_agw.cli:train")
+evaluate = checked_command("reid-agw", "reid_agw.cli:evaluate")
+embed = checked_command("reid-agw", "reid_agw.cli:embed")
+export = checked_command("reid-agw", "reid_agw.cli:export")

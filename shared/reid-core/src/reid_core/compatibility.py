@@ -34,24 +34,25 @@ _VERSION = re.compile(
 )
 
 
-def checked_command(distribution: str, place: str) -> Callable[[], None]:
+def checked_command(distribution: str, place: str) -> Callable[..., None]:
     """Return a console script that runs ``place`` where the installed reid-core is accepted.
 
     Otherwise it prints one message and leaves with status 2, without importing the method's code.
 
     Args:
         distribution: The method's distribution, e.g. ``reid-aim``.
-        place: The command's function as ``package.module:name``, called without arguments.
+        place: The command's function as ``package.module:name``. It gets what the script gets:
+            nothing from a console, a list of arguments from Python.
     """
 
-    def command() -> None:
+    def command(*args: object) -> None:
         try:
             check_installed_core(distribution)
         except ReIDError as error:
             from reid_core.cli import fail
 
             fail(Path(sys.argv[0]).stem, str(error))
-        resolve_name(place)()
+        resolve_name(place)(*args)
 
     return command
 
